@@ -1,0 +1,1 @@
+"""What every layer stands on: errors, units, draws, schemas, settings, contracts."""

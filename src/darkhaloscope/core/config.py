@@ -1,0 +1,173 @@
+"""The run's file: one TOML file that states every scientific choice.
+
+`load` turns all its faults into one finished message. Conventions of the sky (bands, pixel scale)
+and of the tiling stand once, in `[survey]` and `[tiles]`, and are handed to each stage's settings.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from darkhaloscope.core.errors import ConfigError
+from darkhaloscope.core.settings.base import Model, StageConfig
+from darkhaloscope.core.settings.candidates import CandidatesConfig
+from darkhaloscope.core.settings.cutouts import CutoutsConfig
+from darkhaloscope.core.settings.images import ImagesConfig
+from darkhaloscope.core.settings.manifest import ManifestConfig
+from darkhaloscope.core.settings.model import ModelConfig
+from darkhaloscope.core.settings.report import ReportConfig
+from darkhaloscope.core.settings.scores import ScoresConfig
+from darkhaloscope.core.settings.simulate import SimulateConfig
+from darkhaloscope.core.settings.splits import SplitsConfig
+from darkhaloscope.core.settings.stamps import StampsConfig
+from darkhaloscope.core.settings.survey import SurveyConfig
+from darkhaloscope.core.settings.targets import TargetsConfig
+
+_SECTIONS = (
+    "targets",
+    "splits",
+    "images",
+    "cutouts",
+    "manifest",
+    "stamps",
+    "scores",
+    "report",
+    "candidates",
+)
+_ADDRESSES = ("root", "cache_folder")
+
+
+class TilesConfig(Model):
+    """The unit of work: a HEALPix pixel (nested) that holds the brick's centre."""
+
+    nside: int = Field(ge=1, le=8192)
+    """HEALPix NSIDE, a power of two: 32 (1.8 degrees) for a survey, finer for a small field."""
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> "TilesConfig":
+        if self.nside & (self.nside - 1):
+            raise ValueError(f"nside must be a power of two; got {self.nside}")
+        return self
+
+
+class RunConfig(Model):
+    """One run: where it lives, which survey it reads, and the settings of every stage."""
+
+    format: Literal[1]
+    """Version of this file's format."""
+    root: str = Field(min_length=1)
+    """Where the run's tables are written: a folder (relative to this file) or `s3://...`."""
+    simulate: SimulateConfig | None = None
+    """The simulated survey that `dhs simulate` and `dhs demo` write at `survey.root`."""
+    survey: SurveyConfig
+    tiles: TilesConfig
+    targets: TargetsConfig
+    splits: SplitsConfig
+    images: ImagesConfig
+    cutouts: CutoutsConfig
+    manifest: ManifestConfig
+    stamps: StampsConfig
+    model: dict[str, ModelConfig] = Field(min_length=1)
+    """Networks to train, by name: `[model.NAME]`."""
+    scores: ScoresConfig
+    report: ReportConfig
+    candidates: CandidatesConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _state_conventions_once(cls, raw: Any) -> Any:
+        """Hand the conventions of `[survey]` and `[tiles]` to each section; keep the rest as is."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("survey"), dict):
+            return raw
+        survey = raw["survey"]
+        shared = {k: survey[k] for k in ("bands", "pixel_scale_arcsec") if k in survey}
+        raw = dict(raw)
+        for name in _SECTIONS:
+            if isinstance(raw.get(name), dict):
+                raw[name] = {**raw[name], **shared}
+        if isinstance(raw.get("targets"), dict) and isinstance(raw.get("tiles"), dict):
+            raw["targets"]["tile_nside"] = raw["tiles"].get("nside")
+        if isinstance(raw.get("model"), dict):
+            raw["model"] = {
+                k: {**v, **shared} if isinstance(v, dict) else v for k, v in raw["model"].items()
+            }
+        return raw
+
+    @model_validator(mode="after")
+    def _models_exist(self) -> "RunConfig":
+        for section in (self.report, self.candidates):
+            if section.model not in self.model:
+                raise ValueError(f"model {section.model!r} is not one of {sorted(self.model)}")
+        return self
+
+
+def load(path: Path) -> RunConfig:
+    """Read and check a run's file; relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: it cannot be read or used. One message names every faulty key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is not there; `dhs init {path}` writes one") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+    return parse(raw, folder=path.parent, where=str(path))
+
+
+def parse(raw: Mapping[str, Any], *, folder: Path, where: str) -> RunConfig:
+    """A run's settings from the tables of its file; `where` names it in messages."""
+    tables = dict(raw)
+    if isinstance(tables.get("root"), str):
+        tables["root"] = absolute(tables["root"], folder)
+    if isinstance(tables.get("survey"), dict):
+        survey = tables["survey"]
+        at = {k: absolute(survey[k], folder) for k in _ADDRESSES if isinstance(survey.get(k), str)}
+        tables["survey"] = {**survey, **at}
+    try:
+        return RunConfig.model_validate(tables)
+    except ValidationError as error:
+        lines = [f"  {_key(fault['loc'])}: {fault['msg']}{_got(fault)}" for fault in error.errors()]
+        raise ConfigError("\n".join([f"{where} cannot be used", *lines])) from error
+
+
+def absolute(address: str, folder: Path) -> str:
+    """An address as it is, `s3a://` as `s3://`, a relative path below `folder`."""
+    if "://" in address:
+        return address.replace("s3a://", "s3://", 1).rstrip("/")
+    return str((folder.absolute() / Path(address).expanduser()).resolve())
+
+
+def digest_text(config: Model) -> str:
+    """Settings as canonical text, without those that change only speed."""
+    speed_only = {
+        name
+        for name, field in type(config).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("speed_only")
+    }
+    return json.dumps(config.model_dump(mode="json", exclude=speed_only), sort_keys=True)
+
+
+def stage_config(config: RunConfig, stage: str, *, model: str | None = None) -> StageConfig:
+    """The settings of one stage; of one of the models where the stage is `model`."""
+    if stage == "model":
+        return config.model[model or next(iter(config.model))]
+    found: StageConfig = getattr(config, stage)
+    return found
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the whole file"
+
+
+def _got(fault: Mapping[str, Any]) -> str:
+    """The offending value, where it is short enough to read."""
+    if fault["type"] == "missing":
+        return ""
+    text = repr(fault.get("input"))
+    return f" (got {text})" if len(text) <= 80 else ""

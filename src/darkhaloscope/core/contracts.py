@@ -1,0 +1,132 @@
+"""What a stage is, what an engine is, and what a stage may be handed beside tables."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from darkhaloscope.core.schemas import SchemaOf
+
+Scope = Literal["partition", "tile", "whole"]
+Partition = Literal["catalogue", "tile", "set/tile", "model", "model/set/tile", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A table that a stage reads: which one, which of its columns, and how much of it.
+
+    Attributes:
+        table: Name of the stage that made it; also the parameter's name in `run`.
+        schema: The columns handed over; what is not listed is not read.
+        scope: `partition`, the output's own key; `tile`, the output's tile; `whole`, every tile.
+        sets: For tables kept by set: which of them; empty: the output's own set.
+        rows: `own set`: those whose split is the output's own set; `of chunk`: those whose
+            target_id stands in the piece of the first input that is handed over.
+        for_sets: Sets of the output that need it; for others None is handed over. Empty: all.
+        is_handed: False: part of the digest only; a resource reads it.
+    """
+
+    table: str
+    schema: SchemaOf
+    scope: Scope = "tile"
+    sets: tuple[str, ...] = ()
+    rows: Literal["all", "own set", "of chunk"] = "all"
+    for_sets: tuple[str, ...] = ()
+    is_handed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A pure function on Arrow tables, and what the runner has to know of it.
+
+    Attributes:
+        name: Noun; also the section of the run's file and the folder at the root.
+        version: Raised when the same input gives another output; part of every digest.
+        run: Called as `run(**tables, **resources, config=...)`; a table stage returns a table, an
+            artefact stage returns the folder that it filled.
+        inputs: Tables it reads. With `chunk_rows`, the first is handed over piece by piece.
+        output: Schema of its table; None for an artefact.
+        partition: What one output object holds.
+        chunk_rows: Rows of the first input handed over at once; None: all.
+        needs: Named resources: `survey`, `device`, `scratch`, `partition` (the output's key, a
+            string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`).
+        splits_output_by: Column whose values name the output's tiles where a stage computed whole
+            is written by tile.
+        external: What outside the run the partition is made from, as text for the digest; called
+            with the partition's key, the input tables' paths and the survey.
+    """
+
+    name: str
+    version: int
+    run: Callable[..., Any]
+    inputs: tuple[Input, ...]
+    output: SchemaOf | None
+    partition: Partition
+    chunk_rows: int | None = None
+    needs: tuple[str, ...] = ()
+    splits_output_by: str | None = None
+    external: Callable[[str, Mapping[str, pa.Table], Any], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A published model: the name the run's file gives it, and its local folder."""
+
+    name: str
+    folder: Path
+
+
+class PixelSource(Protocol):
+    """Pixels by id, read from where they are stored and only for the rows asked for."""
+
+    def stamps(self, stamp_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Stamps in the order of the ids, shape (n, band, y, x), nmgy."""
+        ...
+
+    def cutouts(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Cutouts in the order of the ids, shape (n, band, y, x), nmgy."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where tensors live: `cpu` or `cuda`. It changes speed and the last bits, not the result."""
+
+    name: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A local folder named by the digest, which survives a kill and goes when the stage is done."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one partition: small, and safe to send between processes."""
+
+    stage: str
+    partition: str
+    state: Literal["written", "current", "failed"]
+    rows: int = 0
+    seconds: float = 0.0
+    message: str = ""
+    is_bug: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Runs a task over partitions; both engines write the same bytes."""
+
+    def map(self, task: Callable[[str], Report], partitions: Sequence[str]) -> Iterator[Report]:
+        """Yield each partition's report as it ends, in any order."""
+        ...
+
+
+Chunks = Iterable[pa.Table]

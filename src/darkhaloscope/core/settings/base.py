@@ -1,0 +1,36 @@
+"""What all settings share: they are frozen, and an unknown key is an error."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Model(BaseModel):
+    """Base of every settings model: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class StageConfig(Model):
+    """Base of a stage's settings: the sky's conventions that `[survey]` states for all stages.
+
+    In the run's file they stand once, in `[survey]`; `core.config` hands them to every section.
+    """
+
+    bands: tuple[str, ...] = Field(min_length=1)
+    """Filters, in the order of every pixel array."""
+    pixel_scale_arcsec: float = Field(gt=0)
+    """Width of a pixel, arcsec."""
+
+
+class Span(Model):
+    """A range of values, both ends included."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self

@@ -1,0 +1,1 @@
+"""What runs a stage over its partitions: processes here, a cluster elsewhere."""

@@ -1,0 +1,1 @@
+"""Batched physics on tensors: deflection, light, PSF, rendering, noise, populations."""

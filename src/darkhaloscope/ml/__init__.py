@@ -1,0 +1,1 @@
+"""Networks, the one normalisation, batches made on the device, training."""

@@ -1,0 +1,103 @@
+"""Which partitions a stage has in a run, what they are called, and where they stand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from darkhaloscope.core.config import RunConfig
+from darkhaloscope.core.contracts import Input, Stage
+from darkhaloscope.core.schemas import SPLITS
+from darkhaloscope.pipeline.registry import stage_named
+
+ROUND = "round=0"
+SCORED_SETS = ("val", "calib", "test", "sky")
+WHOLE = "all"
+
+TileSplits = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The objects of one run.
+
+    Attributes:
+        config: The run's settings.
+        catalogues: Survey-relative path of each catalogue file, by its key.
+        tiles: Number of targets by split, for each tile; empty before `splits` is made.
+    """
+
+    config: RunConfig
+    catalogues: Mapping[str, str]
+    tiles: TileSplits = field(default_factory=dict)
+
+    def partitions(self, stage: Stage) -> list[str]:
+        """Keys of everything that the stage makes in this run, in order."""
+        kinds: dict[str, Sequence[str]] = {
+            "catalogue": sorted(self.catalogues),
+            "tile": sorted(self.tiles),
+            "whole": [WHOLE],
+            "model": [f"{name}/{ROUND}" for name in self.config.model],
+        }
+        if stage.partition == "set/tile":
+            return self._set_tiles(self.config.stamps.sets)
+        if stage.partition == "model/set/tile":
+            return [f"{m}/{key}" for m in kinds["model"] for key in self._set_tiles(SCORED_SETS)]
+        return list(kinds[stage.partition])
+
+    def path(self, table: str, key: str) -> str:
+        """Where the partition `key` of a table stands; a folder for an artefact."""
+        root = self.config.root
+        stage = stage_named(table)
+        if stage.output is None:
+            return f"{root}/{table}" if key == WHOLE else f"{root}/{table}/{key}"
+        if stage.partition == "tile" or stage.splits_output_by:
+            return f"{root}/{table}/tile={key}.parquet"
+        return f"{root}/{table}/{table if key == WHOLE else key}.parquet"
+
+    def inputs(self, stage: Stage, wanted: Input, key: str) -> list[str]:
+        """Paths of all that one input contributes to the partition `key`."""
+        if wanted.for_sets and set_of(key) not in wanted.for_sets:
+            return []
+        source = stage_named(wanted.table)
+        return [self.path(wanted.table, k) for k in self._input_keys(stage, source, wanted, key)]
+
+    def _input_keys(self, stage: Stage, source: Stage, wanted: Input, key: str) -> list[str]:
+        tiles = [tile_of(key)] if wanted.scope == "tile" else sorted(self.tiles)
+        if source.partition == "catalogue":
+            return sorted(self.catalogues)
+        if source.partition == "whole" and not source.splits_output_by:
+            return [WHOLE]
+        if source.partition == "model":
+            return [f"{self._model(stage, key)}/{ROUND}"]
+        if source.partition in ("set/tile", "model/set/tile"):
+            asked = wanted.sets or (set_of(key),)
+            within = [k for k in self._set_tiles(asked) if tile_of(k) in tiles]
+            if source.partition == "set/tile":
+                return within
+            return [f"{self._model(stage, key)}/{ROUND}/{k}" for k in within]
+        return tiles
+
+    def _model(self, stage: Stage, key: str) -> str:
+        """The model that a partition belongs to, or that the stage's settings name."""
+        if stage.partition.startswith("model"):
+            return key.split("/", 1)[0]
+        name: str = getattr(self.config, stage.name).model
+        return name
+
+    def _set_tiles(self, sets: Sequence[str]) -> list[str]:
+        """Every set and tile that holds a target of it; `sky` holds the targets of all splits."""
+        return [
+            f"set={name}/tile={tile}"
+            for name in sets
+            for tile, counts in sorted(self.tiles.items())
+            if any(counts.get(split, 0) for split in (SPLITS if name == "sky" else (name,)))
+        ]
+
+
+def tile_of(key: str) -> str:
+    """The tile in a partition's key."""
+    return key.rsplit("tile=", 1)[-1]
+
+
+def set_of(key: str) -> str:
+    """The set in a partition's key; empty where it has none."""
+    return key.rsplit("set=", 1)[-1].split("/", 1)[0] if "set=" in key else ""

@@ -1,0 +1,235 @@
+"""A run brought up to date: which stages, in which order, and what became of them."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from darkhaloscope.core.config import RunConfig
+from darkhaloscope.core.contracts import Device, Engine, Report
+from darkhaloscope.core.errors import ConfigError, DataError, StageError
+from darkhaloscope.engines.local import LocalEngine
+from darkhaloscope.pipeline.layout import Layout, TileSplits, tile_of
+from darkhaloscope.pipeline.registry import ORDER, needed_by, stage_named
+from darkhaloscope.pipeline.task import Task, tiles_header
+from darkhaloscope.survey.files import Survey
+
+log = logging.getLogger(__name__)
+
+_HERE = ("whole", "model")  # partitions that run in this process, with all its threads
+
+
+class Progress(Protocol):
+    """Who is told how far a run is."""
+
+    def started(self, stage: str, total: int, stale: int) -> None:
+        """A stage of `total` partitions begins, `stale` of them to be made."""
+        ...
+
+    def ended(self, report: Report) -> None:
+        """A partition ended."""
+        ...
+
+    def finished(self, stage: str, seconds: float) -> None:
+        """A stage is up to date."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How one partition stands: `current`, `stale`, `missing` or `failed`."""
+
+    stage: str
+    partition: str
+    state: str
+    message: str = ""
+
+
+def bring_up_to_date(
+    config: RunConfig,
+    names: Sequence[str],
+    *,
+    engine: LocalEngine,
+    device: Device,
+    progress: Progress,
+    only: str | None = None,
+) -> int:
+    """Make what is not current of the stages named and of all that they need.
+
+    Args:
+        config: The run's settings.
+        names: Stages; empty: all.
+        engine: Runs the partitions by tile.
+        device: Where tensors live; `threads` holds for what runs in this process.
+        progress: Is told how far the run is.
+        only: One tile; stages that need all tiles are left out.
+
+    Returns:
+        How many partitions were made.
+
+    Raises:
+        StageError: partitions of a stage failed; everything else of that stage is written.
+        ConfigError: no such stage or tile; the root is in use by another run.
+    """
+    stages = needed_by(tuple(names))
+    survey = Survey(config.survey)
+    made = 0
+    with locked(config.root):
+        for name in stages:
+            layout = layout_of(config, survey)
+            task = Task(name, layout, survey, device)
+            keys = _asked(layout, name, only)
+            if keys is None:
+                continue
+            made += _stage(task, keys, engine, progress, device)
+    return made
+
+
+def status(config: RunConfig, device: Device) -> list[State]:
+    """How every partition of every stage stands, without making anything."""
+    survey = Survey(config.survey)
+    layout = layout_of(config, survey)
+    failures = _failures(config.root)
+    states = []
+    for name in ORDER:
+        task = Task(name, layout, survey, device)
+        for key in layout.partitions(stage_named(name)):
+            state, message = task.state(key), failures.get(name, {}).get(key, "")
+            states.append(
+                State(name, key, "failed" if message and state != "current" else state, message)
+            )
+    return states
+
+
+def layout_of(config: RunConfig, survey: Survey) -> Layout:
+    """The run's objects as far as they are known: the tiles once `splits` is made."""
+    header = tiles_header(config.root, "splits")
+    tiles: TileSplits = header.notes["tiles"] if header else {}
+    return Layout(config, survey.catalogues(), tiles)
+
+
+@contextlib.contextmanager
+def locked(root: str) -> Iterator[None]:
+    """Hold a local root for one run; an object store needs no lock: each upload is whole.
+
+    The lock is the system's own: it ends with the process, however that ends.
+    """
+    if "://" in root:
+        yield
+        return
+    folder = Path(root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise DataError(
+            f"{root} cannot be written ({error.strerror}); set `root` in the run's file to your folder"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"{root} is in use by another run; wait for it, or give this run another root"
+        ) from error
+    try:
+        for partial in folder.rglob(".*.partial"):
+            partial.unlink(missing_ok=True)  # what a killed run left; nobody else writes here now
+        yield
+    finally:
+        os.close(handle)
+
+
+def _asked(layout: Layout, name: str, only: str | None) -> list[str] | None:
+    """The partitions to look at; None where `--only` leaves the stage out."""
+    stage = stage_named(name)
+    keys = layout.partitions(stage)
+    if only is None or name in ("targets", "splits"):
+        return keys
+    if only not in layout.tiles:
+        raise ConfigError(
+            f"there is no tile {only!r}; the run has {', '.join(sorted(layout.tiles))}"
+        )
+    if not stage.partition.endswith("tile"):
+        return None
+    return [key for key in keys if tile_of(key) == only]
+
+
+def _stage(
+    task: Task, keys: list[str], engine: LocalEngine, progress: Progress, device: Device
+) -> int:
+    start = time.monotonic()
+    stale = [key for key in keys if task.state(key) != "current"]
+    progress.started(task.name, len(keys), len(stale))
+    reports = []
+    here = task.stage.partition in _HERE
+    if here and stale:
+        engine.rest()  # idle workers hold memory that this stage may want
+    runner: Engine = LocalEngine(0) if here else engine
+    for report in runner.map(task, stale):
+        reports.append(report)
+        progress.ended(report)
+    _record(task, reports, device)
+    failed = [r for r in reports if r.state == "failed"]
+    if failed:
+        raise StageError(
+            _failure(task.name, failed, len(keys), is_tiled=task.stage.partition.endswith("tile"))
+        )
+    progress.finished(task.name, time.monotonic() - start)
+    return len(reports)
+
+
+def _failure(name: str, failed: list[Report], total: int, *, is_tiled: bool) -> str:
+    """One message for all partitions that failed; a bug keeps its traceback."""
+    shown = failed[:10]
+    lines = [f"stage {name} failed on {len(failed)} of {total} partitions"]
+    lines += [f"  {r.partition}: {r.message}" for r in shown]
+    if len(failed) > len(shown):
+        lines.append(f"  ... and {len(failed) - len(shown)} more, named in logs/{name}.jsonl")
+    lines.append("What was finished is kept; mend the cause and run the same command again.")
+    if is_tiled:
+        lines.append(f"To run one alone: dhs run FILE {name} --only {tile_of(shown[0].partition)}")
+    return "\n".join(lines)
+
+
+def _record(task: Task, reports: list[Report], device: Device) -> None:
+    """Keep what is not part of any result: times, versions, failures. Local roots only."""
+    root = task.layout.config.root
+    if "://" in root or not reports:
+        return
+    facts = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "version": version("darkhaloscope"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": device.name,
+    }
+    folder = Path(root, "logs")
+    try:
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{task.name}.jsonl").open("a") as file:
+            file.writelines(json.dumps({**facts, **asdict(r)}) + "\n" for r in reports)
+        failures = _failures(root)
+        failures[task.name] = {r.partition: r.message for r in reports if r.state == "failed"}
+        (folder / "failures.json").write_text(json.dumps(failures, indent=1))
+    except OSError as error:
+        log.warning("the log of stage %s could not be written: %s", task.name, error)
+
+
+def _failures(root: str) -> dict[str, dict[str, str]]:
+    path = Path(root, "logs", "failures.json")
+    if "://" in root or not path.is_file():
+        return {}
+    try:
+        found: dict[str, dict[str, str]] = json.loads(path.read_text())
+    except ValueError:
+        return {}  # half-written when a run was killed; the tables themselves are the truth
+    return found

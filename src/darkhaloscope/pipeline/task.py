@@ -1,0 +1,293 @@
+"""One partition of a stage brought up to date, wherever an engine runs it.
+
+Current means: the object is there and its digest names the stage, its version, its schema, its
+settings, and the content of everything it was read from. What is raised becomes a small report, so
+that a bad tile costs one tile.
+"""
+
+import hashlib
+import logging
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from darkhaloscope.core import schemas
+from darkhaloscope.core.config import digest_text, stage_config
+from darkhaloscope.core.contracts import Device, Input, Report, Scratch, Stage, TrainedModel
+from darkhaloscope.core.errors import DarkHaloScopeError, DataError
+from darkhaloscope.core.settings.base import StageConfig
+from darkhaloscope.data import store
+from darkhaloscope.pipeline.layout import Layout, set_of
+from darkhaloscope.pipeline.pixels import StoredPixels
+from darkhaloscope.pipeline.registry import stage_named
+from darkhaloscope.survey.files import Survey
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Brings one partition of a stage's output up to date; picklable."""
+
+    name: str
+    layout: Layout
+    survey: Survey
+    device: Device
+
+    @property
+    def stage(self) -> Stage:
+        """The stage's record."""
+        return stage_named(self.name)
+
+    def __call__(self, key: str) -> Report:
+        """Make the partition unless it is current, and say what became of it."""
+        start = time.monotonic()
+        try:
+            header, is_new = self._make(key)
+        except DarkHaloScopeError as error:
+            return self._failed(key, start, f"{type(error).__name__}: {error}", is_bug=False)
+        except Exception:  # noqa: BLE001  (the border: a bug in one tile must not lose the others)
+            return self._failed(key, start, traceback.format_exc(), is_bug=True)
+        state = "written" if is_new else "current"
+        return Report(self.name, key, state, header.rows, time.monotonic() - start)  # type: ignore[arg-type]
+
+    def state(self, key: str) -> str:
+        """`current`, `stale`, or `missing`, without computing anything."""
+        try:
+            digest = self.digest(key)
+        except DataError:
+            return "missing" if self._header(key) is None else "stale"
+        header = self._header(key)
+        if header is None:
+            return "missing"
+        return "current" if header.digest == digest and self._is_complete(header) else "stale"
+
+    def digest(self, key: str) -> str:
+        """Names all that the partition is made from.
+
+        Raises:
+            DataError: an input is not there.
+        """
+        stage = self.stage
+        made_of = [
+            stage.name,
+            str(stage.version),
+            self._schema_text(),
+            digest_text(self._config(key)),
+        ]
+        paths: dict[str, list[str]] = {}
+        for wanted in stage.inputs:
+            paths[wanted.table] = self.layout.inputs(stage, wanted, key)
+            for path in paths[wanted.table]:
+                made_of.append(f"{wanted.table} {_content(path)}")
+        if "device" in stage.needs and stage.output is None:
+            made_of.append(self.device.name)  # a network trained elsewhere is another network
+        if stage.external is not None:
+            made_of.append(stage.external(self._named(key), paths, self.survey))
+        return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
+
+    def _make(self, key: str) -> tuple[store.Header, bool]:
+        digest = self.digest(key)
+        held = self._header(key)
+        if held is not None and held.digest == digest and self._is_complete(held):
+            return held, False
+        if self.stage.output is None:
+            return self._make_folder(key, digest), True
+        if self.stage.splits_output_by:
+            return self._make_tiles(key, digest), True
+        path = self.layout.path(self.name, key)
+        empty = self.stage.output(self._config(key).bands)
+        return store.write(self._results(key), path, schema=empty, digest=digest), True
+
+    def _results(self, key: str) -> Iterator[pa.Table]:
+        """The stage's output, one table a piece of its first input."""
+        stage, config = self.stage, self._config(key)
+        tables = {
+            i.table: self._table(i, key)
+            for i in stage.inputs
+            if i.is_handed and i.rows != "of chunk"
+        }
+        with tempfile.TemporaryDirectory() as held:
+            handed = self._resources(key, Path(held))
+            for piece in self._pieces(tables):
+                if stage.chunk_rows is not None:
+                    tables[stage.inputs[0].table] = piece
+                beside = {
+                    i.table: self._rows_of(i, key, piece)
+                    for i in stage.inputs
+                    if i.rows == "of chunk"
+                }
+                table = stage.run(**tables, **beside, **handed, config=config)
+                yield self._checked(table, config)
+
+    def _pieces(self, tables: Mapping[str, pa.Table | None]) -> Iterator[pa.Table]:
+        stage = self.stage
+        if stage.chunk_rows is None:
+            yield None
+            return
+        first = tables[stage.inputs[0].table]
+        if first is None:
+            first = next(table for table in tables.values() if table is not None)
+        for start in range(0, max(first.num_rows, 1), stage.chunk_rows):
+            yield first.slice(start, stage.chunk_rows)
+
+    def _make_tiles(self, key: str, digest: str) -> store.Header:
+        """A table computed whole and written by tile; each tile's footer lists them all."""
+        column = self.stage.splits_output_by or ""
+        whole = pa.concat_tables(self._results(key))
+        tiles = sorted(pc.unique(whole[column]).to_pylist())
+        parts = {tile: whole.filter(pc.equal(whole[column], tile)) for tile in tiles}
+        notes = {"tiles": {tile: _counts(part["split"]) for tile, part in parts.items()}}
+        for stale in store.listing(f"{self.layout.config.root}/{self.name}"):
+            if stale.removeprefix("tile=").removesuffix(".parquet") not in parts:
+                store.delete(f"{self.layout.config.root}/{self.name}/{stale}")
+        for tile, part in parts.items():
+            path = self.layout.path(self.name, tile)
+            store.write([part], path, schema=whole.schema, digest=digest, notes=notes)
+        return store.Header(digest, "", whole.num_rows, notes)
+
+    def _make_folder(self, key: str, digest: str) -> store.Header:
+        """An artefact: filled in scratch, which survives a kill, then published."""
+        scratch = scratch_folder(self.layout.config.root) / f"{self.name}-{digest[:16]}"
+        scratch.mkdir(parents=True, exist_ok=True)
+        tables = {i.table: self._table(i, key) for i in self.stage.inputs if i.is_handed}
+        with tempfile.TemporaryDirectory() as held:
+            handed = self._resources(key, Path(held), scratch)
+            folder = self.stage.run(**tables, **handed, config=self._config(key))
+        header = store.publish_folder(Path(folder), self.layout.path(self.name, key), digest=digest)
+        shutil.rmtree(scratch, ignore_errors=True)
+        return header
+
+    def _table(self, wanted: Input, key: str) -> pa.Table | None:
+        """One input, checked; None where this set does not need it."""
+        paths = self.layout.inputs(self.stage, wanted, key)
+        schema = wanted.schema(self._config(key).bands)
+        if not paths:
+            is_for_this = not wanted.for_sets or set_of(key) in wanted.for_sets
+            return schema.empty_table() if is_for_this else None
+        tables = []
+        for path in paths:
+            table = store.read(path, columns=schema.names)
+            if wanted.rows == "own set":
+                table = table.filter(pc.equal(table["split"], set_of(key)))
+            tables.append(schemas.conform(table, schema, where=path))
+        return pa.concat_tables(tables)
+
+    def _rows_of(self, wanted: Input, key: str, piece: pa.Table | None) -> pa.Table | None:
+        """The rows of a large input that a piece of the first one asks for."""
+        paths = self.layout.inputs(self.stage, wanted, key)
+        if piece is None or not paths:
+            return None
+        ids = pc.unique(piece["target_id"])
+        schema = wanted.schema(self._config(key).bands)
+        found = [
+            schemas.conform(store.rows_where(p, "target_id", ids), schema, where=p) for p in paths
+        ]
+        return pa.concat_tables(found)
+
+    def _checked(self, table: pa.Table, config: StageConfig) -> pa.Table:
+        if self.stage.output is None:
+            raise TypeError(f"stage {self.name} makes no table")
+        return schemas.conform(
+            table, self.stage.output(config.bands), where=f"output of {self.name}"
+        )
+
+    def _resources(self, key: str, held: Path, scratch: Path | None = None) -> dict[str, Any]:
+        """What the stage needs beside tables."""
+        made: dict[str, Any] = {}
+        for need in self.stage.needs:
+            if need == "survey":
+                made[need] = self.survey
+            elif need == "device":
+                made[need] = self.device
+            elif need == "partition":
+                made[need] = self._named(key)
+            elif need == "scratch":
+                made[need] = Scratch(scratch or held)
+            elif need == "pixels":
+                made[need] = StoredPixels(
+                    self._pixel_paths("stamps", key), self._pixel_paths("cutouts", key)
+                )
+            elif need == "model":
+                made[need] = self._model(key, held)
+        return made
+
+    def _model(self, key: str, held: Path) -> TrainedModel:
+        wanted = next(i for i in self.stage.inputs if i.table == "model")
+        (address,) = self.layout.inputs(self.stage, wanted, key)
+        return TrainedModel(address.rsplit("/", 2)[-2], store.fetch_folder(address, held))
+
+    def _pixel_paths(self, table: str, key: str) -> tuple[str, ...]:
+        found = [
+            p
+            for i in self.stage.inputs
+            if i.table == table
+            for p in self.layout.inputs(self.stage, i, key)
+        ]
+        return tuple(found)
+
+    def _config(self, key: str) -> StageConfig:
+        name = key.split("/", 1)[0] if self.name == "model" else None
+        return stage_config(self.layout.config, self.name, model=name)
+
+    def _named(self, key: str) -> str:
+        """What a stage is told of its partition: a catalogue's path, else the key itself."""
+        return self.layout.catalogues.get(key, key)
+
+    def _schema_text(self) -> str:
+        bands = self.layout.config.survey.bands
+        return "" if self.stage.output is None else str(self.stage.output(bands).remove_metadata())
+
+    def _header(self, key: str) -> store.Header | None:
+        if self.stage.output is None:
+            return store.header_of_folder(self.layout.path(self.name, key))
+        if self.stage.splits_output_by:
+            return tiles_header(self.layout.config.root, self.name)
+        return store.header_of(self.layout.path(self.name, key))
+
+    def _is_complete(self, header: store.Header) -> bool:
+        """Every tile that a footer lists is there and of the same making."""
+        if not self.stage.splits_output_by:
+            return True
+        heads = [
+            store.header_of(self.layout.path(self.name, tile)) for tile in header.notes["tiles"]
+        ]
+        return all(h is not None and h.digest == header.digest for h in heads)
+
+    def _failed(self, key: str, start: float, message: str, *, is_bug: bool) -> Report:
+        return Report(self.name, key, "failed", 0, time.monotonic() - start, message, is_bug)
+
+
+def tiles_header(root: str, table: str) -> store.Header | None:
+    """The header of a table that is written by tile: of its first tile, which lists the others."""
+    for name in store.listing(f"{root}/{table}"):
+        if name.startswith("tile=") and (header := store.header_of(f"{root}/{table}/{name}")):
+            return header
+    return None
+
+
+def scratch_folder(root: str) -> Path:
+    """Where artefacts are prepared: on this machine, beside a local root."""
+    if "://" in root:
+        name = hashlib.sha256(root.encode()).hexdigest()[:16]
+        return Path.home() / ".cache" / "darkhaloscope" / "scratch" / name
+    return Path(root) / ".scratch"
+
+
+def _content(path: str) -> str:
+    header = store.header_of(path) if path.endswith(".parquet") else store.header_of_folder(path)
+    if header is None:
+        raise DataError(f"{path} is not there; run the stage that makes it first")
+    return header.content
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}

@@ -1,0 +1,1 @@
+"""A survey tree drawn with `lensing`, in the survey's own layout."""

@@ -1,0 +1,1 @@
+"""One module a stage: a pure function on Arrow tables, and its record."""

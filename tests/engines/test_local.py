@@ -1,0 +1,41 @@
+"""The local engine: every partition once, in workers or here."""
+
+import os
+
+import pytest
+from engine_builders import die, echo
+
+from darkhaloscope.core.errors import StageError
+from darkhaloscope.engines.local import LocalEngine
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_partition_comes_back_once(workers: int) -> None:
+    with LocalEngine(workers) as engine:
+        found = [r.partition for r in engine.map(echo, [str(i) for i in range(7)])]
+    assert sorted(found) == [str(i) for i in range(7)]
+
+
+def test_workers_are_other_processes_with_one_thread_that_stay() -> None:
+    with LocalEngine(1) as engine:
+        first, second = (next(iter(engine.map(echo, ["a"]))) for _ in range(2))
+    assert first.extra["pid"] == second.extra["pid"] != os.getpid()
+    assert first.extra["threads"] == "1"
+
+
+def test_after_a_rest_new_workers_start() -> None:
+    with LocalEngine(1) as engine:
+        before = next(iter(engine.map(echo, ["a"]))).extra["pid"]
+        engine.rest()
+        assert next(iter(engine.map(echo, ["a"]))).extra["pid"] != before
+
+
+def test_a_killed_worker_is_a_finished_message() -> None:
+    with LocalEngine(1) as engine, pytest.raises(StageError, match="a worker process was killed"):
+        list(engine.map(die, ["a"]))
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    with LocalEngine(2) as engine:
+        assert list(engine.map(echo, [])) == []
+        assert engine._pool is None
