@@ -91,6 +91,9 @@ class RunConfig(Model):
                 raw[name] = {**raw[name], **shared}
         if isinstance(raw.get("targets"), dict) and isinstance(raw.get("tiles"), dict):
             raw["targets"]["tile_nside"] = raw["tiles"].get("nside")
+        beta = raw["cutouts"].get("psf_beta") if isinstance(raw.get("cutouts"), dict) else None
+        if isinstance(raw.get("stamps"), dict) and isinstance(beta, dict):
+            raw["stamps"]["psf_beta"] = [beta.get(band) for band in shared.get("bands", ())]
         if isinstance(raw.get("model"), dict):
             raw["model"] = {
                 k: {**v, **shared} if isinstance(v, dict) else v for k, v in raw["model"].items()

@@ -1,0 +1,125 @@
+"""Writes docs/stages/*.md and docs/settings.md from the schemas and the settings models.
+
+`python docs/generate.py` writes; `--check` only says whether what is there is what would be written.
+"""
+
+import inspect
+import sys
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from darkhaloscope.core import schemas
+from darkhaloscope.core.config import RunConfig
+from darkhaloscope.core.contracts import Stage
+from darkhaloscope.pipeline.registry import ORDER, stage_named
+
+HERE = Path(__file__).parent
+BANDS = ("g", "r", "z")
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and its text."""
+    made = {HERE / "stages" / f"{name}.md": stage_page(stage_named(name)) for name in ORDER}
+    made[HERE / "settings.md"] = settings_page()
+    return made
+
+
+def stage_page(stage: Stage) -> str:
+    """What a stage reads, makes and may be told."""
+    module = inspect.getmodule(stage.run)
+    text = [f"# {stage.name}", "", inspect.getdoc(module) or "", ""]
+    reads = [f"`{i.table}` ({i.scope})" for i in stage.inputs] or ["the survey"]
+    text += [f"Reads {', '.join(reads)}. Version {stage.version}. One output per {stage.partition}.", ""]
+    if stage.output is not None:
+        text += ["## Columns", "", *columns_table(stage), ""]
+    return "\n".join([*text, "## Settings", "", *model_table(settings_of(stage.name))]) + "\n"
+
+
+def columns_table(stage: Stage) -> list[str]:
+    """A Markdown table of a stage's columns, for the bands g, r, z."""
+    assert stage.output is not None
+    rows = ["| column | type | unit | meaning |", "|---|---|---|---|"]
+    for field in stage.output(BANDS):
+        facts = {k.decode(): v.decode() for k, v in field.metadata.items()}
+        kind = "pixels" if field.type == schemas.PIXELS else str(field.type)
+        null = "; may be null" if field.nullable else ""
+        rows.append(f"| `{field.name}` | {kind} | {facts['unit']} | {facts['meaning']}{null} |")
+    return rows
+
+
+def settings_page() -> str:
+    """Every section of the run's file."""
+    text = ["# The run's file", "", inspect.getdoc(inspect.getmodule(RunConfig)) or "", ""]
+    for name, field in RunConfig.model_fields.items():
+        model = model_in(field.annotation)
+        if model is None:
+            text += [f"`{name}`: {field.description or ''}", ""]
+        else:
+            section = f"{name}.NAME" if name == "model" else name
+            text += [f"## [{section}]", "", *model_table(model), ""]
+    return "\n".join(text) + "\n"
+
+
+def settings_of(stage: str) -> type[BaseModel]:
+    """The settings model of a stage."""
+    model = model_in(RunConfig.model_fields[stage].annotation)
+    assert model is not None
+    return model
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings model in an annotation such as `dict[str, Model]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for part in get_args(annotation) if (m := model_in(part))), None)
+
+
+def model_table(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """A Markdown table of a model's keys."""
+    rows = ["| key | type | meaning |", "|---|---|---|"]
+    return rows + key_rows(model, prefix)
+
+
+def key_rows(model: type[BaseModel], prefix: str) -> list[str]:
+    """Rows of the keys, those of nested models below them."""
+    rows = []
+    for name, field in model.model_fields.items():
+        default = "" if field.is_required() else f" Default: `{field.default!r}`."
+        meaning = " ".join((field.description or "").split())
+        rows.append(f"| `{prefix}{name}` | {type_text(field.annotation)} | {meaning}{default} |")
+        inner = model_in(field.annotation)
+        if inner is not None and inner is not model and len(inner.model_fields) <= 12:
+            rows += key_rows(inner, f"{prefix}{name}.")
+    return rows
+
+
+def type_text(annotation: Any) -> str:
+    """A type as a person would write it."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return type_text(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return " or ".join(type_text(a) for a in get_args(annotation) if a is not NoneType)
+    if origin is not None:
+        inner = ", ".join(type_text(a) for a in get_args(annotation) if a is not Ellipsis)
+        return f"{getattr(origin, '__name__', 'one of')}[{inner}]".replace("Literal[", "one of [")
+    return getattr(annotation, "__name__", repr(annotation))
+
+
+def main() -> int:
+    """Write the pages, or with --check compare them."""
+    stale = [p for p, text in pages().items() if not p.exists() or p.read_text() != text]
+    if "--check" in sys.argv:
+        print("\n".join(f"stale: {p.relative_to(HERE)}" for p in stale) or "docs are current")
+        return bool(stale)
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pages()[path])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""Settings of `manifest`: what is injected into which target, and what a negative stands for."""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from darkhaloscope.core.settings.base import Model, Span, StageConfig
+
+NegativeKind = Literal["single_image", "control", "companion", "halo_ring", "ring", "spiral"]
+Kind = Literal["lens", "single_image", "control", "companion", "halo_ring", "ring", "spiral"]
+SetName = Literal["train", "val", "calib", "test"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Copies = Annotated[int, Field(ge=1, le=1000)]
+
+OFF_THE_SKY = ("halo_ring",)  # kinds that no survey holds: their weight is 0
+
+
+class BroadPrior(Model):
+    """Flat, wide ranges: they teach, and favour no lens over another."""
+
+    prior: Literal["broad"]
+    """Flat ranges, stated below."""
+    theta_e_arcsec: Span
+    """Einstein radius, arcsec, flat; its lower end rises with the seeing."""
+    lens_q: Span
+    """Axis ratio of the mass, flat."""
+    shear: Span
+    """External shear, flat."""
+    src_mag_r: Span
+    """Unlensed source in r, dust-free AB magnitude, flat; `arc_snr_g` then scales it."""
+    src_r_eff_arcsec: Span
+    """Half-light radius of the source, arcsec, flat in its logarithm."""
+    src_q: Span
+    """Axis ratio of the source, flat."""
+    arc_snr_g: Span
+    """Matched-filter S/N in g that the injected light of every kind is scaled to, flat in log."""
+
+    @model_validator(mode="after")
+    def _physical(self) -> Self:
+        _positive("theta_e_arcsec", self.theta_e_arcsec)
+        _positive("src_r_eff_arcsec", self.src_r_eff_arcsec)
+        _positive("arc_snr_g", self.arc_snr_g)
+        _axis_ratio("lens_q", self.lens_q)
+        _axis_ratio("src_q", self.src_q)
+        _shear(self.shear)
+        return self
+
+
+class GridPrior(Model):
+    """A grid of values, each cell as probable as any other; no scaling to a S/N."""
+
+    prior: Literal["grid_small", "grid_sota"]
+    """grid_small: theta_E 0.3 0.6 1.0", source fainter than the host by 1 or 2 mag, r_eff 0.08 or
+    0.15", ellipticity 0 or 0.3, shear 0 or 0.03. grid_sota: theta_E 0.5 0.75 1 1.25 1.5 2 2.5",
+    0.5 1 1.5 2 mag, r_eff 0.06 0.10 0.15 0.20", ellipticity 0 0.2 0.4, shear 0 0.02 0.04."""
+    lens_q: Span
+    """Axis ratio of the mass, flat: the grids do not state it."""
+
+    @model_validator(mode="after")
+    def _physical(self) -> Self:
+        _axis_ratio("lens_q", self.lens_q)
+        return self
+
+
+class PhysicalPrior(Model):
+    """The population that judges: dispersion and redshift from the host, sources from counts."""
+
+    src_mag_r: Span
+    """Unlensed source in r, dust-free AB magnitude: drawn flat, weighted by the counts."""
+    max_theta_e_arcsec: float = Field(gt=0, le=10)
+    """Largest Einstein radius, arcsec: 4 leaves clusters out."""
+    host_z_scatter: float = Field(ge=0, le=0.5)
+    """Error of the hosts' redshift from their colour, over 1 + z."""
+    dispersion_scatter_dex: float = Field(gt=0, le=0.5)
+    """Scatter of velocity dispersion at given luminosity, dex."""
+    mass_phi_scatter_deg: float = Field(ge=0, le=90)
+    """Scatter of the mass's position angle about the light's, degrees."""
+    shear_scale: float = Field(ge=0, le=0.3)
+    """External shear is Rayleigh with this scale: its mean is 1.25 times that."""
+    src_r_eff_scatter_dex: float = Field(ge=0, le=1)
+    """Scatter of source size at given luminosity and redshift, dex."""
+    src_q: Span
+    """Axis ratio of the source, flat."""
+    least_probability: float = Field(ge=0, lt=1)
+    """A host whose chance of a resolved theta_E at the drawn redshifts is below this gets no lens
+    (it is dropped from its set); the population's weight of what is lost is as small."""
+
+    @model_validator(mode="after")
+    def _physical(self) -> Self:
+        _axis_ratio("src_q", self.src_q)
+        return self
+
+
+class Sources(Model):
+    """What the sources of every kind of injected light share."""
+
+    src_n: Span
+    """Sersic index, flat."""
+    red_share: Share
+    """Share of early-type or dusty sources."""
+    colour_scatter_mag: float = Field(ge=0, le=1)
+    """Scatter of each colour about its template, mag."""
+
+    @model_validator(mode="after")
+    def _physical(self) -> Self:
+        if not 0.3 <= self.src_n.low <= self.src_n.high <= 6:
+            raise ValueError(f"src_n is a Sersic index within 0.3 and 6; got {_text(self.src_n)}")
+        return self
+
+
+class Shapes(Model):
+    """Look-alikes painted round the host; their light is drawn like a source's, times 2 to 15."""
+
+    single_image_reach: float = Field(gt=1, le=5)
+    """Sources of `single_image` lie outside the caustic and within this many times its reach."""
+    companion_radius_over_theta_e: Span
+    """Distance of a `companion` from the host, in Einstein radii of the lens it copies."""
+    ring_radius_arcsec: Span
+    """Semi-major axis of a `ring`, flat."""
+    ring_width_over_radius: Span
+    """Gaussian sigma of a `ring` over its radius, flat."""
+    ring_q: Span
+    """Axis ratio of a `ring`, flat: thin, round, centred and arc-coloured would be a lens."""
+    spiral_radius_arcsec: Span
+    """Where the arms of a `spiral` begin, arcsec, flat."""
+    spiral_arms: tuple[int, ...] = Field(min_length=1)
+    """Numbers of arms, each as probable."""
+    spiral_pitch_deg: Span
+    """Pitch angle, flat; either sense of winding."""
+    spiral_width_arcsec: Span
+    """Gaussian sigma of an arm, arcsec, flat."""
+    spiral_q: Span
+    """Axis ratio of a `spiral`'s disk as it is seen, flat."""
+    halo_ring_radius_arcsec: Span
+    """Radius of a `halo_ring`, flat."""
+    halo_ring_fwhm_over_psf: Span
+    """Width of a blue `halo_ring`, FWHM over the PSF's FWHM in r: 1.5 or more, or it is a lens."""
+    halo_ring_host_coloured_share: Share
+    """Share of `halo_ring` with the host's colours; these are half as wide."""
+
+    @model_validator(mode="after")
+    def _physical(self) -> Self:
+        for name in ("ring_radius_arcsec", "spiral_radius_arcsec", "halo_ring_radius_arcsec",
+                     "companion_radius_over_theta_e", "ring_width_over_radius",
+                     "spiral_width_arcsec"):  # fmt: skip
+            _positive(name, getattr(self, name))
+        _axis_ratio("ring_q", self.ring_q)
+        _axis_ratio("spiral_q", self.spiral_q)
+        if self.halo_ring_fwhm_over_psf.low < 1.5:
+            raise ValueError(
+                "halo_ring_fwhm_over_psf must be at least 1.5: a thin arc-coloured centred ring is "
+                f"an Einstein ring; got {_text(self.halo_ring_fwhm_over_psf)}"
+            )
+        if not all(1 <= arms <= 8 for arms in self.spiral_arms):
+            raise ValueError(f"spiral_arms are 1 to 8; got {list(self.spiral_arms)}")
+        if not 0 < self.spiral_pitch_deg.low <= self.spiral_pitch_deg.high < 90:
+            raise ValueError(
+                f"spiral_pitch_deg is within 0 and 90; got {_text(self.spiral_pitch_deg)}"
+            )
+        return self
+
+
+class SetPlan(Model):
+    """What one of train, val, calib and test is made of."""
+
+    population: Literal["training", "physical"]
+    """Which prior its injections follow: the training prior teaches, the physical one judges."""
+    controls: Literal["paired", "unpaired", "host_matched"]
+    """paired: every galaxy plays every kind. unpaired: each galaxy plays one kind, drawn by
+    `shares`. host_matched: as unpaired, and of the controls only the galaxies closest to a lens's
+    host in z magnitude, r-z and seeing are kept, one for each host of the tile."""
+    copies: dict[Kind, Copies] = Field(min_length=1)
+    """Stamps of each kind on a galaxy that plays it; kinds not named are not made."""
+    shares: dict[Kind, Share] = Field(default_factory=dict)
+    """Share of the galaxies that plays each kind; only where not paired. They add up to 1."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.controls == "paired":
+            if self.shares:
+                raise ValueError(
+                    "paired: every galaxy plays every kind, so shares must be left out"
+                )
+            return self
+        if set(self.shares) != set(self.copies):
+            raise ValueError(
+                f"{self.controls}: shares and copies must name the same kinds; got "
+                f"{sorted(self.shares)} and {sorted(self.copies)}"
+            )
+        if not math.isclose(sum(self.shares.values()), 1, abs_tol=1e-6):
+            raise ValueError(
+                f"shares must add up to 1; they add up to {sum(self.shares.values()):g}"
+            )
+        repeated = sorted(k for k, n in self.copies.items() if k != "lens" and n > 1)
+        if repeated:
+            raise ValueError(
+                f"a negative galaxy counts once: copies of {', '.join(repeated)} must be 1"
+            )
+        return self
+
+
+class ManifestConfig(StageConfig):
+    """What is injected into which target."""
+
+    seed: int
+    """Seed of every draw of the injections."""
+    min_theta_e_over_fwhm: float = Field(ge=0, le=5)
+    """Least Einstein radius over the r-band PSF's FWHM; a target that can hold none is dropped."""
+    training: Annotated[BroadPrior | GridPrior, Field(discriminator="prior")]
+    """The prior that teaches."""
+    physical: PhysicalPrior
+    """The prior that judges."""
+    sources: Sources
+    """What the sources of both share."""
+    shapes: Shapes
+    """Look-alikes."""
+    sets: dict[SetName, SetPlan] = Field(min_length=1)
+    """`[manifest.sets.train]`, `val`, `calib`, `test`: what each is made of."""
+    sky_shares: dict[NegativeKind, Share]
+    """Share of the targets that looks like each kind of negative: the weights to the sky."""
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Self:
+        made = {kind for plan in self.sets.values() for kind in plan.copies if kind != "lens"}
+        missing = sorted(made - set(self.sky_shares) - set(OFF_THE_SKY))
+        if missing:
+            raise ValueError(f"sky_shares must say how common {', '.join(missing)} are on the sky")
+        if math.fsum(self.sky_shares.values()) > 1 + 1e-6:
+            raise ValueError(
+                f"sky_shares add up to {math.fsum(self.sky_shares.values()):g}, over 1"
+            )
+        on_sky = [k for k in OFF_THE_SKY if self.sky_shares.get(k)]  # type: ignore[call-overload]
+        if on_sky:
+            raise ValueError(
+                f"{', '.join(on_sky)} is a counterfactual: no survey holds it; leave it out"
+            )
+        if "r" not in self.bands or "z" not in self.bands or "g" not in self.bands:
+            raise ValueError(f"injections need the bands g, r and z; got {list(self.bands)}")
+        return self
+
+
+def _text(span: Span) -> str:
+    return f"{span.low:g} to {span.high:g}"
+
+
+def _positive(name: str, span: Span) -> None:
+    if span.low <= 0:
+        raise ValueError(f"{name} must be above 0; got {_text(span)}")
+
+
+def _axis_ratio(name: str, span: Span) -> None:
+    if not 0.1 <= span.low <= span.high <= 1:
+        raise ValueError(f"{name} is minor over major axis, within 0.1 and 1; got {_text(span)}")
+
+
+def _shear(span: Span) -> None:
+    if not 0 <= span.low <= span.high <= 0.5:
+        raise ValueError(f"shear is within 0 and 0.5; got {_text(span)}")

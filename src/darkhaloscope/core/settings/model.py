@@ -1,0 +1,89 @@
+"""`[model.NAME]`: the network, what it is trained on, and how."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from darkhaloscope.core.schemas import KINDS
+from darkhaloscope.core.settings.base import StageConfig
+
+
+class ModelConfig(StageConfig):
+    """One network: what it is, what it sees, and how it is trained."""
+
+    seed: int
+    """Seed of the first weights, of the order of stamps, of their turns and shifts."""
+    network: Literal["small", "resnet18", "resnet18_first_run"]
+    """`small` (0.12 GMAC a stamp), `resnet18` (0.15), or the first run's `resnet18_first_run`
+    (2.22: stem without stride or pooling)."""
+    data: Literal["cutouts", "stamps"]
+    """`cutouts`: injections are drawn afresh for every epoch and made on the device. `stamps`: the
+    train set that stage `stamps` wrote, the same in every epoch."""
+    size_px: int = Field(ge=16, le=256, multiple_of=8)
+    """Width of the stamps that the network sees."""
+    normalisation: Literal["asinh", "first_run"]
+    """`asinh` of nanomaggies over a fixed softening; or each stamp's own median and MAD, clipped
+    at +-10, which leaks the presence of an arc and is there to be compared with."""
+    softening_nmgy: dict[str, float]
+    """Per band, where asinh turns from linear to logarithmic; about the noise of a pixel. Needed
+    by `asinh` alone."""
+    max_shift_px: int = Field(ge=0, le=8)
+    """Largest shift of a training stamp along each axis, whole pixels."""
+    mix: dict[str, float] = Field(min_length=2)
+    """Share of each kind in a training batch; kinds that are not named are not trained on."""
+    positive_weight: float = Field(gt=0, le=1000)
+    """Weight of a lens in the loss over that of a negative; 1: none."""
+
+    max_epochs: int = Field(ge=1, le=10000)
+    """Epochs of the schedule; early stopping may end it before."""
+    epoch_stamps: int = Field(ge=1)
+    """Stamps in an epoch, all kinds together."""
+    batch_size: int = Field(ge=2, le=65536)
+    """Stamps in a step."""
+    learning_rate: float = Field(gt=0, le=1)
+    """Of AdamW, at its highest."""
+    weight_decay: float = Field(ge=0, le=1)
+    """Of AdamW."""
+    schedule: Literal["cosine", "constant"]
+    """How the learning rate goes on after the warm-up: down to 0, or not at all."""
+    warmup_steps: int = Field(ge=0)
+    """Steps over which the learning rate rises from 0."""
+    ema_decay: float = Field(ge=0, lt=1)
+    """Share that the running average of the weights keeps at each step; 0: the weights themselves
+    are validated and kept."""
+    gradient_clip: float = Field(gt=0)
+    """Largest norm of a step's gradient; inf: any."""
+    monitor: Literal["val_loss", "val_completeness"]
+    """What makes an epoch the best: the lowest loss, or the highest completeness at a
+    false-positive rate of 1 %, both on the validation stamps."""
+    patience: int = Field(ge=1)
+    """Epochs without a better one after which training stops; max_epochs: all are run."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Of the convolutions in training; `auto` takes bf16 where the processor has it, fp16 on older
+    GPUs, else fp32. Scores are always computed in fp32."""
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        unknown = sorted(set(self.mix) - set(KINDS) | ({"sky"} & set(self.mix)))
+        if unknown:
+            raise ValueError(f"mix names {unknown}; kinds with a label are {list(KINDS[:-1])}")
+        if any(share < 0 for share in self.mix.values()):
+            raise ValueError(f"shares of the mix must be >= 0; got {self.mix}")
+        if not 0 < self.mix.get("lens", 0) < sum(self.mix.values()):
+            raise ValueError(f"the mix needs lenses and negatives; got {self.mix}")
+        if self.epoch_stamps < self.batch_size:
+            raise ValueError(
+                f"epoch_stamps {self.epoch_stamps} does not fill a batch of {self.batch_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _softened(self) -> Self:
+        if self.normalisation == "asinh" and set(self.softening_nmgy) != set(self.bands):
+            raise ValueError(
+                f"softening_nmgy must name the bands {list(self.bands)}; got "
+                f"{sorted(self.softening_nmgy)}"
+            )
+        if any(not 0 < value < 1e3 for value in self.softening_nmgy.values()):
+            raise ValueError(f"softening_nmgy must be > 0 in each band; got {self.softening_nmgy}")
+        return self
