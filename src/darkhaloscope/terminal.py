@@ -36,6 +36,7 @@ class Bar:
         )
         self._bar = Progress(*columns, console=self._console) if self._console.is_terminal else None
         self._task: TaskID | None = None
+        self._stage = ""
         self._total = self._done = 0
         self._last = 0.0
 
@@ -57,7 +58,7 @@ class Bar:
 
     def started(self, stage: str, total: int, stale: int) -> None:
         """A stage of `total` partitions begins, `stale` of them to be made."""
-        self._total, self._done, self._last = stale, 0, time.monotonic()
+        self._stage, self._total, self._done, self._last = stage, stale, 0, time.monotonic()
         if self._bar:
             self._task = self._bar.add_task(stage, total=total, completed=total - stale)
         elif stale:
@@ -78,11 +79,10 @@ class Bar:
 
     def bricks(self, done: int, total: int) -> None:
         """So many bricks of the simulated sky are drawn."""
-        if done == 0:
+        if self._stage != "simulate":
             self.started("simulate", total, total)
-        else:
-            self._advance("simulate", done)
-        if done == total and total and not self._bar:
+        self._advance("simulate", done)
+        if done == total and not self._bar:
             self._line(f"simulate: {total} bricks drawn")
 
     def _advance(self, stage: str, done: int | None = None) -> None:

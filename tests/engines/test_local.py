@@ -31,7 +31,7 @@ def test_after_a_rest_new_workers_start() -> None:
 
 
 def test_a_killed_worker_is_a_finished_message() -> None:
-    with LocalEngine(1) as engine, pytest.raises(StageError, match="a worker process was killed"):
+    with LocalEngine(1) as engine, pytest.raises(StageError, match="a worker was killed"):
         list(engine.map(die, ["a"]))
 
 

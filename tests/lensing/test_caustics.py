@@ -33,10 +33,15 @@ def n_images(lens: tuple[float, ...], x: float, y: float) -> int:
     model = LensModel(["SIE", "SHEAR"])
     kwargs = [{"theta_E": theta_e, "e1": e1, "e2": e2}, {"gamma1": g1, "gamma2": g2}]
     found_x, found_y = LensEquationSolver(model).image_position_from_source(
-        x, y, kwargs, min_distance=0.02, search_window=8 * theta_e, precision_limit=1e-8,
+        x,
+        y,
+        kwargs,
+        min_distance=0.04 * theta_e,
+        search_window=6 * theta_e,
+        precision_limit=1e-8,
         num_iter_max=200,
     )
-    return int((np.hypot(found_x, found_y) > 0.02 * theta_e).sum())
+    return int((np.hypot(found_x, found_y) > 0.004 * theta_e).sum())
 
 
 @pytest.mark.parametrize("lens", LENSES)
@@ -64,11 +69,11 @@ def test_a_source_in_a_naked_cusp_is_multiply_imaged() -> None:
 
 @pytest.mark.parametrize("lens", LENSES)
 def test_area_is_the_share_of_positions_inside(lens: tuple[float, ...]) -> None:
-    axis = np.linspace(-1, 1, 161) * float(caustic_reach(**columns(lens, 1))[0])
+    axis = np.linspace(-1, 1, 81) * float(caustic_reach(**columns(lens, 1))[0])
     x, y = (grid.ravel() for grid in np.meshgrid(axis, axis))
     inside = caustics.caustics(**columns(lens, 1)).take(np.zeros(len(x), int)).contains(x, y)
     counted = inside.sum() * (axis[1] - axis[0]) ** 2
-    assert multiply_imaged_area(**columns(lens, 1))[0] == pytest.approx(counted, rel=0.01)
+    assert multiply_imaged_area(**columns(lens, 1))[0] == pytest.approx(counted, rel=0.02)
 
 
 def test_a_round_lens_has_the_area_of_its_einstein_ring() -> None:

@@ -95,6 +95,7 @@ class RunConfig(Model):
         if isinstance(raw.get("stamps"), dict) and isinstance(beta, dict):
             raw["stamps"]["psf_beta"] = [beta.get(band) for band in shared.get("bands", ())]
         if isinstance(raw.get("model"), dict):
+            shared |= {k: raw[k] for k in ("manifest", "stamps") if k in raw}
             raw["model"] = {
                 k: {**v, **shared} if isinstance(v, dict) else v for k, v in raw["model"].items()
             }

@@ -294,6 +294,20 @@ def manifest(bands: Bands) -> pa.Schema:
                 "pitch angle of spiral arms; negative winds the other way",
                 unit="deg",
             ),
+            *per_band(
+                bands,
+                "mw_transmission_{b}",
+                F4,
+                "share of injected light that Galactic dust leaves",
+                unit="",
+                nullable=True,
+            ),
+            optional(
+                "shape_phi_deg",
+                F4,
+                "angle at which the first arm begins; direction of a companion",
+                unit="deg",
+            ),
             optional(
                 "arc_snr_target", F4, "matched-filter S/N in g that training scales the source to"
             ),

@@ -72,7 +72,7 @@ class LocalEngine:
         except BrokenProcessPool as error:
             self._pool = None
             raise StageError(
-                "a worker process was killed, mostly for want of memory; what was finished is kept. "
+                "a worker was killed, most often for want of memory; what was finished is kept. "
                 "Run the same command again, with fewer --workers if it happens again"
             ) from error
         finally:

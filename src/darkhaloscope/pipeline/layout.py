@@ -70,6 +70,8 @@ class Layout:
             return [f"{self._model(stage, key)}/{ROUND}"]
         if source.partition in ("set/tile", "model/set/tile"):
             asked = wanted.sets or (set_of(key),)
+            if source.partition == "set/tile":
+                asked = tuple(name for name in asked if name in self.config.stamps.sets)
             within = [k for k in self._set_tiles(asked) if tile_of(k) in tiles]
             if source.partition == "set/tile":
                 return within

@@ -131,7 +131,7 @@ def locked(root: str) -> Iterator[None]:
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise DataError(
-            f"{root} cannot be written ({error.strerror}); set `root` in the run's file to your folder"
+            f"{root} cannot be written ({error.strerror}); choose another `root` in the run's file"
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

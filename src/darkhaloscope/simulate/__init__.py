@@ -1,1 +1,1 @@
-"""A survey tree drawn with `lensing`, in the survey's own layout."""
+"""A simulated survey, drawn with the project's own light and PSF, in the survey's own layout."""

@@ -82,9 +82,9 @@ class PhysicalPrior(Model):
     """Scatter of source size at given luminosity and redshift, dex."""
     src_q: Span
     """Axis ratio of the source, flat."""
-    least_probability: float = Field(ge=0, lt=1)
-    """A host whose chance of a resolved theta_E at the drawn redshifts is below this gets no lens
-    (it is dropped from its set); the population's weight of what is lost is as small."""
+    keep_weight: float = Field(ge=0)
+    """A drawn lens that stands for at least this many on the sky is kept, one of weight w with
+    the probability w over this, and then stands for this many. 0 keeps all, however improbable."""
 
     @model_validator(mode="after")
     def _physical(self) -> Self:
@@ -130,6 +130,8 @@ class Shapes(Model):
     """Pitch angle, flat; either sense of winding."""
     spiral_width_arcsec: Span
     """Gaussian sigma of an arm, arcsec, flat."""
+    spiral_r_eff_over_radius: Span
+    """Half-light radius of the disc whose light the arms follow, over where they begin, flat."""
     spiral_q: Span
     """Axis ratio of a `spiral`'s disk as it is seen, flat."""
     halo_ring_radius_arcsec: Span

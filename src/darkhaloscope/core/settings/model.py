@@ -6,10 +6,17 @@ from pydantic import Field, model_validator
 
 from darkhaloscope.core.schemas import KINDS
 from darkhaloscope.core.settings.base import StageConfig
+from darkhaloscope.core.settings.manifest import ManifestConfig
+from darkhaloscope.core.settings.stamps import StampsConfig
 
 
 class ModelConfig(StageConfig):
     """One network: what it is, what it sees, and how it is trained."""
+
+    manifest: ManifestConfig
+    """`[manifest]`, by which injections are drawn afresh; not written here but handed over."""
+    stamps: StampsConfig
+    """`[stamps]`, by which they are painted; not written here but handed over."""
 
     seed: int
     """Seed of the first weights, of the order of stamps, of their turns and shifts."""
@@ -19,8 +26,6 @@ class ModelConfig(StageConfig):
     data: Literal["cutouts", "stamps"]
     """`cutouts`: injections are drawn afresh for every epoch and made on the device. `stamps`: the
     train set that stage `stamps` wrote, the same in every epoch."""
-    size_px: int = Field(ge=16, le=256, multiple_of=8)
-    """Width of the stamps that the network sees."""
     normalisation: Literal["asinh", "first_run"]
     """`asinh` of nanomaggies over a fixed softening; or each stamp's own median and MAD, clipped
     at +-10, which leaks the presence of an arc and is there to be compared with."""

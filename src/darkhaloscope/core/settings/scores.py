@@ -8,5 +8,5 @@ from darkhaloscope.core.settings.base import StageConfig
 class ScoresConfig(StageConfig):
     """How stamps are scored."""
 
-    batch_rows: int = Field(default=256, ge=1, le=65536, json_schema_extra={"speed_only": True})
+    batch_rows: int = Field(default=64, ge=1, le=65536, json_schema_extra={"speed_only": True})
     """Stamps that go through the network at once; sets the memory it takes."""

@@ -157,7 +157,7 @@ class SimulateConfig(Model):
         if self.field_spacing_deg < extent + 1:
             raise ValueError(
                 f"a patch is {extent:.2f} degrees wide: field_spacing_deg must be at least"
-                f" {extent + 1:.2f} to leave a degree between patches; got {self.field_spacing_deg:g}"
+                f" {extent + 1:.2f} to leave a degree between them; got {self.field_spacing_deg:g}"
             )
         across = fields_across(self.n_fields)
         rows = math.ceil(self.n_fields / across)
@@ -166,7 +166,7 @@ class SimulateConfig(Model):
         east = ra + across * self.field_spacing_deg / math.cos(
             math.radians(max(abs(dec), abs(top)))
         )
-        if not (-60 <= dec and top <= 60 and 0 <= ra and east <= 360):
+        if dec < -60 or top > 60 or ra < 0 or east > 360:
             raise ValueError(
                 f"patches would reach from RA {ra:g}, Dec {dec:g} to RA {east:.0f}, Dec {top:.0f};"
                 " they must stay within RA 0 to 360 and Dec -60 to 60:"
@@ -174,7 +174,7 @@ class SimulateConfig(Model):
             )
         if self.bricks_without_band > self.n_fields * nx * ny:
             raise ValueError(
-                f"bricks_without_band is {self.bricks_without_band} of {nx * ny * self.n_fields} bricks"
+                f"bricks_without_band is {self.bricks_without_band}, more than there are bricks"
             )
         return self
 

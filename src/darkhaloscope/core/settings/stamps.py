@@ -10,6 +10,8 @@ from darkhaloscope.core.settings.base import StageConfig
 class StampsConfig(StageConfig):
     """How injected light is blurred, dimmed and made noisy, and which sets are written."""
 
+    seed: int
+    """Seed of the photon noise; each stamp's own is drawn from it and the stamp's id."""
     size_px: int = Field(ge=16, le=256)
     """Width of a stamp, px: the centre of the cutout, by whole pixels."""
     sets: tuple[Literal["train", "val", "calib", "test"], ...]
@@ -33,10 +35,8 @@ class StampsConfig(StageConfig):
                 raise ValueError(
                     f"{name} needs one value for each of {', '.join(self.bands)}; got {len(values)}"
                 )
-        if any(not 1.5 <= beta <= 20 for beta in self.psf_beta):
-            raise ValueError(
-                f"psf_beta is a Moffat exponent within 1.5 and 20; got {self.psf_beta}"
-            )
+        if any(not 1.5 <= beta <= 8 for beta in self.psf_beta):
+            raise ValueError(f"psf_beta is a Moffat exponent within 1.5 and 8; got {self.psf_beta}")
         if any(gain < 0 for gain in self.electrons_per_nmgy_per_exposure):
             raise ValueError("electrons_per_nmgy_per_exposure cannot be negative")
         return self

@@ -1,0 +1,217 @@
+"""The report's page: one self-contained HTML file, which needs no network to be read.
+
+What is said here is read from `metrics.json`; nothing is computed for the page alone. A figure is
+never shown without its interval, or without the words that say why there is none.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from darkhaloscope.evaluate.plots import bin_label
+
+SPACE = "\u00a0"  # a number and its unit stay on one line
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NAMES = {
+    "theta_e_arcsec": "θ<sub>E</sub>, arcsec",
+    "theta_e_over_fwhm_r": "θ<sub>E</sub> / FWHM<sub>r</sub>",
+    "arc_snr_g": "arc S/N in g",
+    "arc_snr_r": "arc S/N in r",
+    "&gt;=": "≥",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A picture of the gallery.
+
+    Attributes:
+        png: The picture's bytes.
+        score: Its score.
+        kind: What was in the stamp.
+        details: Further lines of the caption.
+        name: Id of the stamp or target.
+        link: Where it can be looked at; empty: nowhere.
+    """
+
+    png: bytes
+    score: float
+    kind: str
+    details: tuple[str, ...] = ()
+    name: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Stamps with a heading, and a sentence that says how they were chosen."""
+
+    title: str
+    note: str
+    stamps: Sequence[Stamp]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the page shows beside the metrics.
+
+    Attributes:
+        title: The page's heading.
+        subtitle: What was evaluated, in one line.
+        metrics: The content of `metrics.json`.
+        plots: SVG text by name: `roc`, `scores`, `completeness`.
+        best_fpr: The least FPR of the tables that is measured.
+        splits: Galaxies, regions and area of each split.
+        refused: Number of targets refused, by reason.
+        n_targets: Number of targets, refused or not.
+        galleries: Pictures.
+        candidates: The first rows of the candidate table, as plain values.
+        cautions: What the figures must not be used for, one sentence each.
+    """
+
+    title: str
+    subtitle: str
+    metrics: Mapping[str, Any]
+    plots: Mapping[str, str]
+    best_fpr: float
+    splits: Sequence[Mapping[str, Any]] = ()
+    refused: Mapping[str, int] = field(default_factory=dict)
+    n_targets: int | None = None
+    galleries: Sequence[Gallery] = ()
+    candidates: Sequence[Mapping[str, Any]] = ()
+    cautions: Sequence[str] = ()
+
+
+def render(page: Page) -> str:
+    """The page as one HTML text; every value is escaped."""
+    import jinja2
+
+    template = resources.files("darkhaloscope.evaluate") / "templates" / "report.html.j2"
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "share": share,
+        "interval": interval,
+        "power": power,
+        "count": count,
+        "number": number,
+        "words": _words,
+        "bin": bin_label,
+        "image": _image,
+    }
+    groups = _strata_by_column(page.metrics["by_stratum"])
+    source = template.read_text(encoding="utf-8")
+    return environment.from_string(source).render(page=page, m=page.metrics, groups=groups, at=_at)
+
+
+def share(value: float | None) -> str:
+    r"""A rate as people read it: per cent, or a power of ten where it is small.
+
+    Examples:
+        >>> share(0.7461), share(0.00722), share(1.0), share(1.2e-4), share(0.0), share(None)
+        ('74.6\xa0%', '0.72\xa0%', '100\xa0%', '1.2 × 10⁻⁴', '0', '–')
+    """
+    if value is None:
+        return "–"
+    return _percent(value) if value >= 1e-3 else power(value)
+
+
+def interval(rate: Mapping[str, Any]) -> str:
+    r"""The ends of a 95 % interval, both in one unit.
+
+    Examples:
+        >>> interval({"low": 0.666, "high": 0.8124}), interval({"low": 2.4e-4, "high": 1.2e-3})
+        ('66.6 – 81.2\xa0%', '0.024 – 0.12\xa0%')
+        >>> interval({"low": 1.6e-6, "high": 3.8e-4})
+        '1.6 × 10⁻⁶ – 3.8 × 10⁻⁴'
+    """
+    low, high = rate.get("low"), rate.get("high")
+    if low is None or high is None:
+        return ""
+    if high >= 1e-3:
+        return f"{_percent(low).removesuffix(SPACE + '%')} – {_percent(high)}"
+    return f"{power(low)} – {power(high)}"
+
+
+def power(value: float) -> str:
+    """A number as a power of ten.
+
+    Examples:
+        >>> power(1e-3), power(2.5e-5), power(0)
+        ('10⁻³', '2.5 × 10⁻⁵', '0')
+    """
+    if value == 0:
+        return "0"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    ten = "10" + str(int(exponent)).translate(SUPERSCRIPT)
+    return ten if mantissa == "1.0" else f"{float(mantissa):g} × {ten}"
+
+
+def count(value: float | None) -> str:
+    """A count with thin groups of three; broken where copies of a lens differ.
+
+    Examples:
+        >>> count(36887), count(1.5), count(None)
+        ('36,887', '1.5', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many figures.
+
+    Examples:
+        >>> number(0.98431), number(1234.5), number(None)
+        ('0.984', '1,230', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def _percent(value: float) -> str:
+    """Per cent with three figures above 10, and two or three below."""
+    per_cent = 100 * value
+    if per_cent in {0.0, 100.0}:
+        return f"{per_cent:.0f}{SPACE}%"
+    if per_cent >= 1:
+        return f"{per_cent:.{1 if per_cent >= 10 else 2}f}{SPACE}%"
+    return f"{number(per_cent, 2)}{SPACE}%"
+
+
+def _words(text: str) -> Any:
+    """Column names as people write them, as safe HTML."""
+    import markupsafe
+
+    shown = str(markupsafe.escape(text))
+    for name, words in NAMES.items():
+        shown = shown.replace(name, words)
+    return markupsafe.Markup(shown)  # noqa: S704  (escaped above, then known names put in)
+
+
+def _at(rates: Sequence[Mapping[str, Any]], at: float) -> Mapping[str, Any] | None:
+    """The rate of a list at one value."""
+    return next((r for r in rates if r["at"] == at), None)
+
+
+def _strata_by_column(by_stratum: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
+    """Bins of each column, in order; the headline is no bin."""
+    groups: dict[str, list[tuple[str, Any]]] = {}
+    for name, entry in by_stratum.items():
+        column, _, label = name.partition(":")
+        if label:
+            groups.setdefault(column, []).append((label, entry))
+    return groups
+
+
+def _image(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

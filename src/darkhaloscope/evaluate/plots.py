@@ -1,0 +1,231 @@
+"""Plots of an evaluation as SVG text that takes its colours and its font from the page.
+
+Every colour is written as a marker and becomes a variable of the page's style sheet, so that one
+plot reads well on light and on dark. The colours are told apart by people with colour blindness
+(Okabe & Ito 2008), and no line is told by its colour alone.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from darkhaloscope.evaluate.metrics import FPRS, Evaluation
+from darkhaloscope.evaluate.rates import Curve
+from darkhaloscope.evaluate.rows import Floats, Rows
+
+# what matplotlib is told, and what the page gets in its place
+INK, MUTED, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206"
+VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    FIRST: "var(--first)",
+    SECOND: "var(--second)",
+}
+BAND_POINTS = 33
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "grid.color": MUTED,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "path.simplify_threshold": 0.5,
+}
+
+
+def roc(evaluation: Evaluation) -> str:
+    """Completeness against FPR, logarithmic, with its interval; what N cannot tell is shaded."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        curves = [("all lenses", evaluation.curve, FIRST, "--")]
+        if evaluation.headline is not None:
+            curves.append(("headline stratum", evaluation.headline, SECOND, "-"))
+        lowest = smallest_fpr(evaluation.curve)
+        left = max(lowest / 4, 1e-6)
+        for name, curve, colour, line in curves:
+            _, fpr, tpr = curve.points
+            shown = slice(max(int(np.searchsorted(fpr, lowest)) - 1, 0), None)
+            label = f"{name} ({curve.lenses.n:,})"
+            axes.plot(
+                *_thinned(np.maximum(fpr, lowest)[shown], tpr[shown]),
+                line,
+                color=colour,
+                lw=1.8,
+                label=label,
+                drawstyle="steps-post",
+            )
+            axes.fill_between(*_band(curve, lowest), color=colour, alpha=0.18, lw=0)
+        axes.axvspan(left, lowest, color=MUTED, alpha=0.14, lw=0)
+        axes.text(
+            np.sqrt(left * lowest),
+            0.02,
+            f"not resolvable with {evaluation.curve.negatives.side.n:,} negatives",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            color=INK,
+        )
+        axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.01))
+        axes.set(xlabel="false-positive rate on the sky", ylabel="completeness")
+        axes.grid(visible=True)
+        axes.legend(loc="lower right", fontsize=10)
+
+    return _svg(draw, (7.2, 4.2), "roc", "Completeness against the false-positive rate")
+
+
+def score_distributions(rows: Rows) -> str:
+    """A strip for each kind: how its scores are spread; each strip has its own height."""
+    kinds = sorted(rows.kinds, key=lambda k: (k != "lens", k))
+    finite = rows.score[np.isfinite(rows.score)]
+    edges = np.linspace(finite.min(), finite.max(), 81) if len(finite) else np.zeros(1)
+    edges = edges if np.ptp(edges) > 0 else edges[0] + np.linspace(-0.5, 0.5, 81)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for row, kind in enumerate(kinds):
+            mine = rows.score[rows.kind == rows.kinds.index(kind)]
+            counts, _ = np.histogram(mine, edges)
+            height = 0.85 * counts / max(counts.max(), 1)
+            colour = SECOND if kind == "lens" else FIRST
+            axes.stairs(height - row, edges, baseline=-row, fill=True, color=colour, alpha=0.35)
+            axes.stairs(height - row, edges, baseline=-row, color=colour, lw=1.1)
+        labels = [f"{k} ({(rows.kind == rows.kinds.index(k)).sum():,})" for k in kinds]
+        axes.set_yticks([-row + 0.25 for row in range(len(kinds))], labels)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set(xlabel="score (logit)", ylim=(-len(kinds) + 0.9, 1.0))
+        axes.grid(visible=True, axis="x")
+
+    size = (7.2, 1.2 + 0.5 * len(kinds))
+    return _svg(draw, size, "scores", "Distribution of the scores of each kind")
+
+
+def completeness(metrics: Mapping[str, Any], columns: Mapping[str, str], fpr: float) -> str:
+    """Completeness at one FPR by bins of some columns, with intervals.
+
+    Args:
+        metrics: The content of `metrics.json`.
+        columns: Columns that have strata, with the label of their axis.
+        fpr: One of the FPRs of the tables.
+    """
+
+    def draw(figure: Any) -> None:
+        panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axes, (column, label) in zip(panels, columns.items(), strict=True):
+            names, found = _binned(metrics, column, fpr)
+            at = np.arange(len(names))
+            value = np.array([r["value"] for r in found], np.float64)
+            ends = np.array([(r["low"], r["high"]) for r in found], np.float64).reshape(-1, 2)
+            axes.errorbar(
+                at,
+                value,
+                yerr=np.abs(ends.T - value),
+                fmt="o",
+                color=SECOND,
+                ms=5,
+                lw=1.4,
+                capsize=3,
+            )
+            axes.set_xticks(at, names, rotation=35, ha="right", fontsize=9)
+            axes.set(xlabel=label, ylim=(0, 1.02), xlim=(-0.5, max(len(names), 1) - 0.5))
+            axes.grid(visible=True, axis="y")
+        panels[0].set_ylabel(rf"completeness at FPR $10^{{{np.log10(fpr):g}}}$")
+
+    return _svg(draw, (7.2, 3.4), "completeness", "Completeness by bin")
+
+
+def smallest_fpr(curve: Curve) -> float:
+    """The least FPR that these negatives can bound."""
+    from darkhaloscope.evaluate.intervals import NONE_SEEN, TAIL
+
+    if curve.negatives.is_even:
+        return float(-np.expm1(np.log(TAIL) / curve.negatives.side.n))
+    return float(NONE_SEEN * curve.negatives.weight.max())
+
+
+def best_fpr(curve: Curve) -> float:
+    """The least FPR of the tables that is measured; else that is bounded; else the largest."""
+    rates = [curve.tpr_at_fpr(f) for f in FPRS]
+    measured = [r.at for r in rates if r.state == "measured"]
+    bounded = [r.at for r in rates if r.resolvable]
+    return min(measured or bounded or [max(FPRS)])
+
+
+def _band(curve: Curve, lowest: float) -> tuple[Floats, Floats, Floats]:
+    """FPR, and the ends of the completeness' interval there."""
+    fprs = np.geomspace(min(lowest * 1.001, 0.5), 0.9, BAND_POINTS)
+    rates = [r for r in (curve.tpr_at_fpr(float(f)) for f in fprs) if r.resolvable]
+    ends = [np.array([getattr(r, name) for r in rates]) for name in ("at", "low", "high")]
+    return ends[0], ends[1], ends[2]
+
+
+def _thinned(fpr: Floats, tpr: Floats, n: int = 1500) -> tuple[Floats, Floats]:
+    """Corners of a curve that differ on a screen: at most n, even in the logarithm."""
+    if len(fpr) <= n:
+        return fpr, tpr
+    wanted = np.searchsorted(fpr, np.geomspace(fpr[0], 1.0, n), side="right") - 1
+    keep = np.unique(np.concatenate([[0], np.maximum(wanted, 0), [len(fpr) - 1]]))
+    return fpr[keep], tpr[keep]
+
+
+def _binned(
+    metrics: Mapping[str, Any], column: str, fpr: float
+) -> tuple[list[str], Sequence[Mapping[str, Any]]]:
+    """Names and rates of the bins of a column that have a value at this FPR."""
+    found = [
+        (name.split(":", 1)[1], r, entry["n_lenses"])
+        for name, entry in metrics["by_stratum"].items()
+        if name.startswith(f"{column}:")
+        for r in entry["tpr_at_fpr"]
+        if r["at"] == fpr and r["value"] is not None
+    ]
+    names = [f"{bin_label(name)}  (n={n:,})" for name, _, n in found]
+    return names, [r for _, r, _ in found]
+
+
+def bin_label(name: str) -> str:
+    """A bin as people read it.
+
+    Examples:
+        >>> bin_label("1.0-1.5"), bin_label("2.5-inf"), bin_label("-inf-0.5"), bin_label("unknown")
+        ('1–1.5', '≥ 2.5', '< 0.5', 'unknown')
+    """
+    if name.startswith("-inf-"):
+        return f"< {float(name[5:]):g}"
+    low, _, high = name.partition("-")
+    if not high:
+        return name
+    return f"≥ {float(low):g}" if high == "inf" else f"{float(low):g}–{float(high):g}"
+
+
+def _svg(draw: Any, size: tuple[float, float], name: str, title: str) -> str:
+    """Draw into a figure of its own, without pyplot, and return SVG text to put into a page."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        buffer = io.StringIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for marker, variable in VARIABLES.items():
+        text = text.replace(marker, variable)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

@@ -1,0 +1,172 @@
+"""What an evaluation reads: one row a stamp, its score, its truth and the galaxy it belongs to.
+
+Every measure starts here, whichever finder made the scores. Faults of the input are found at this
+door, all at once; behind it nothing is checked again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from darkhaloscope.core.errors import DataError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Scored stamps of known truth, as arrays of shape (n,).
+
+    Attributes:
+        score: Higher is more lens-like; infinite values are allowed, NaN is not.
+        is_lens: Truth.
+        galaxy: The galaxy that a stamp is made of: the unit of every rate.
+        kind: Index of the row's kind in `kinds`.
+        kinds: Names of the kinds.
+        sky_weight: Share of the row's kind on the sky over its share in the set; None: not known.
+        weight: Weight of a lens in the population that it stands for; None: each counts once.
+        area_deg2: Sky that the galaxy stands for, deg2; NaN or None: not known.
+        columns: What strata are made from, by name; NaN where it does not apply.
+        n_sources: Number of injected sources among the lenses; None: not known.
+        n_regions: Number of sky regions; None: not known.
+    """
+
+    score: Floats
+    is_lens: Flags
+    galaxy: Ints
+    kind: Ints
+    kinds: tuple[str, ...]
+    sky_weight: Floats | None = None
+    weight: Floats | None = None
+    area_deg2: Floats | None = None
+    columns: Mapping[str, Floats] = field(default_factory=dict)
+    n_sources: int | None = None
+    n_regions: int | None = None
+
+    def __len__(self) -> int:
+        """Number of stamps."""
+        return len(self.score)
+
+
+def rows(
+    *,
+    score: Floats,
+    is_lens: Flags,
+    galaxy: Ints | None = None,
+    kind: NDArray[np.str_] | None = None,
+    sky_weight: Floats | None = None,
+    weight: Floats | None = None,
+    area_deg2: Floats | None = None,
+    columns: Mapping[str, Floats] | None = None,
+    where: str = "the score table",
+) -> Rows:
+    """Rows from arrays of shape (n,); without `galaxy` every row is a galaxy of its own.
+
+    Raises:
+        DataError: there are no rows, NaN scores, only one class, or unusable weights; one message
+            with all faults.
+    """
+    score, is_lens = np.asarray(score, np.float64), np.asarray(is_lens, bool)
+    faults = _faults(score, is_lens, sky_weight, weight)
+    if faults:
+        raise DataError("\n".join([f"{where} cannot be evaluated:", *faults]))
+    names = np.where(is_lens, "lens", "negative") if kind is None else np.asarray(kind)
+    kinds, code = np.unique(names, return_inverse=True)
+    return Rows(
+        score,
+        is_lens,
+        np.arange(len(score)) if galaxy is None else np.asarray(galaxy, np.int64),
+        code.astype(np.int64),
+        tuple(str(name) for name in kinds),
+        sky_weight,
+        weight,
+        area_deg2,
+        columns or {},
+    )
+
+
+def from_scores(
+    table: pa.Table,
+    *,
+    weight: str | None,
+    columns: tuple[str, ...] = (),
+    where: str = "the score table",
+) -> Rows:
+    """Rows from a table of the stage `scores`; what has no label (the sky as observed) is left out.
+
+    Args:
+        table: At least `logit`, `label`, `target_id`, `kind`, `sky_weight`, `area_deg2`.
+        weight: Column that weighs lenses, such as `weight_population`; None: each counts once.
+        columns: What strata are made from.
+        where: What the table is, for messages.
+
+    Raises:
+        DataError: as `rows`.
+    """
+    known = table.filter(pc.is_valid(table["label"]))
+    is_lens = _floats(known, "label") == 1.0
+    made = rows(
+        score=_floats(known, "logit"),
+        is_lens=is_lens,
+        galaxy=known["target_id"].to_numpy(),
+        kind=known["kind"].to_numpy(zero_copy_only=False).astype(np.str_),
+        sky_weight=_where_known(_floats(known, "sky_weight"), ~is_lens),
+        weight=None if weight is None else _floats(known, weight),
+        area_deg2=_floats(known, "area_deg2"),
+        columns={name: _floats(known, name) for name in columns},
+        where=where,
+    )
+    lenses = known.filter(pa.array(is_lens))
+    return replace(
+        made,
+        n_sources=_distinct(lenses, "source_id"),
+        n_regions=_distinct(known, "region_id"),
+    )
+
+
+def _faults(
+    score: Floats, is_lens: Flags, sky_weight: Floats | None, weight: Floats | None
+) -> list[str]:
+    """What makes the rows unusable, one line a fault."""
+    if not len(score):
+        return ["  no rows: there is nothing with a label of 0 or 1"]
+    faults = []
+    n_nan, n_lenses = int(np.isnan(score).sum()), int(is_lens.sum())
+    if n_nan:
+        faults.append(f"  {n_nan} of {len(score)} scores are NaN: score those stamps again")
+    if n_lenses in {0, len(score)}:
+        missing = "lens" if n_lenses == 0 else "negative"
+        faults.append(f"  one class only: {len(score)} rows and no {missing}; rates need both")
+    for name, values, mine in (("sky_weight", sky_weight, ~is_lens), ("weight", weight, is_lens)):
+        if values is None:
+            continue
+        bad = int((~(np.isfinite(values[mine]) & (values[mine] >= 0))).sum())
+        if bad:
+            faults.append(f"  {bad} rows with {name} null, negative or infinite")
+        elif mine.any() and values[mine].sum() == 0:
+            faults.append(f"  {name} is 0 in every row that it applies to")
+    return faults
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    """A column as float64, null as NaN."""
+    values = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray(values, np.float64)
+
+
+def _where_known(values: Floats, mine: Flags) -> Floats | None:
+    """The weights, or None where no row that they apply to has one."""
+    return None if np.isnan(values[mine]).all() else values
+
+
+def _distinct(table: pa.Table, name: str) -> int | None:
+    """Number of values in a column; None where there is no such column or no value."""
+    if name not in table.column_names:
+        return None
+    return int(pc.count_distinct(table[name], mode="only_valid").as_py()) or None

@@ -1,0 +1,149 @@
+"""From flux on a fine grid to the pixels of a stamp: PSF and sampling, in one pass of spectra.
+
+The fine grid has half the survey's pixel and a margin round the stamp, so that light from outside
+blurs in. Its spectrum is made once and multiplied by each band's transfer function. Only the
+survey's pixels are wanted, which are every second point of the blurred image: the spectrum is
+folded onto their own frequencies first, which is exact, and the inverse is four times smaller.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from darkhaloscope.lensing.psf import Psf
+
+FINE_PER_PX = 2  # fine cells along a pixel
+_BASE_PX = 2  # the frame is made of whole base cells of the sampler, two pixels wide
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The pixels of a stamp: square, centred on the middle of the array.
+
+    Attributes:
+        size_px: Pixels along a side.
+        pixel_scale_arcsec: Width of a pixel.
+    """
+
+    size_px: int
+    pixel_scale_arcsec: float
+
+    def __post_init__(self) -> None:
+        """Refuse a grid without pixels."""
+        if self.size_px < 1 or not 0 < self.pixel_scale_arcsec < math.inf:
+            raise ValueError(f"a stamp has pixels, of a width > 0; got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A stamp with its margin.
+
+    Attributes:
+        grid: The stamp's pixels.
+        padded_px: Pixels along a side, margin included; even, with small prime factors.
+        lead_px: Pixels of margin before the stamp's first.
+    """
+
+    grid: Grid
+    padded_px: int
+    lead_px: int
+
+    @classmethod
+    def around(cls, grid: Grid, margin_px: int) -> "Frame":
+        """The smallest frame with at least this margin that transforms fast."""
+        padded = grid.size_px + 2 * margin_px
+        while padded % _BASE_PX or not _is_smooth(padded):
+            padded += 1
+        return cls(grid, padded, (padded - grid.size_px) // 2)
+
+    @property
+    def fine_px(self) -> int:
+        """Fine cells along a side."""
+        return FINE_PER_PX * self.padded_px
+
+    def centres_px(self, cells: int, like: Tensor) -> Tensor:
+        """Centres of `cells` equal cells across the frame, pixels from the stamp's centre."""
+        width = self.padded_px / cells
+        at = torch.arange(cells, dtype=torch.float64, device=like.device)
+        first = -self.lead_px - 0.5 - (self.grid.size_px - 1) / 2
+        return (first + (at + 0.5) * width).to(like.dtype)
+
+
+def blur(fine: Tensor, *, psf: Psf, frame: Frame) -> Tensor:
+    """Blur light on the fine grid and read it off at the stamp's pixels.
+
+    Args:
+        fine: Flux in each fine cell, integrals over the cells, shape (n, fine_px, fine_px).
+        psf: Its transfer function is taken on this grid; rows as `fine`, or one.
+        frame: Stamp and margin.
+
+    Returns:
+        Flux per pixel of each band, shape (n, band, size, size). The frame is periodic: what a wing
+        carries over its edge comes back on the other side, a full margin away from the stamp.
+    """
+    padded, lead, size = frame.padded_px, frame.lead_px, frame.grid.size_px
+    freq_x, freq_y, phase = _frequencies(frame, psf.includes_pixel, fine.dtype, fine.device)
+    spectrum = torch.fft.rfft2(fine) * phase
+    transfer = psf.transfer(freq_x, freq_y)
+    if transfer.is_complex():
+        blurred = spectrum[:, None] * transfer
+        real, imaginary = blurred.real, blurred.imag
+    else:  # twice as fast as a product that promotes the transfer function to complex
+        parts = torch.view_as_real(spectrum)[:, None].unbind(-1)
+        real, imaginary = parts[0].contiguous() * transfer, parts[1].contiguous() * transfer
+    folded = torch.complex(_fold(real, padded, 1), _fold(imaginary, padded, -1))
+    pixels: Tensor = torch.fft.irfft2(folded, s=(padded, padded))
+    return pixels[..., lead : lead + size, lead : lead + size]
+
+
+def _fold(part: Tensor, padded: int, sign: int) -> Tensor:
+    """Add up the frequencies that look alike to the survey's pixels.
+
+    `part` is the real (sign 1) or imaginary (sign -1) part of a half-spectrum of the fine grid,
+    (..., 2 P, P + 1); the result has shape (..., P, P/2 + 1).
+    """
+    rows = part[..., :padded, :] + part[..., padded:, :]
+    half = padded // 2 + 1
+    # Column c + P is the conjugate of column P - c, at the opposite row.
+    mirrored = rows[..., padded - half + 1 :].flip((-2, -1))
+    folded = rows[..., :half].contiguous()
+    folded[..., 0, :].add_(mirrored[..., -1, :], alpha=sign)
+    folded[..., 1:, :].add_(mirrored[..., :-1, :], alpha=sign)
+    return folded
+
+
+@lru_cache(maxsize=32)
+def _frequencies(
+    frame: Frame, includes_pixel: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Frequencies along x and y, cycles per arcsec, and what does not depend on the stamp.
+
+    That is the step of half a fine cell from a cell's centre to a pixel's; the box of a fine cell,
+    divided out; the pixel's own transfer function where the PSF lacks it; and 0 at the fine Nyquist
+    frequency, whose phase is not defined.
+    """
+    count, scale = frame.fine_px, frame.grid.pixel_scale_arcsec
+    index_y = torch.fft.fftfreq(count, 1 / count, dtype=torch.float64, device=device)
+    index_x = torch.arange(count // 2 + 1, dtype=torch.float64, device=device)
+    factors = []
+    for index in (index_y, index_x):
+        factor = torch.exp(1j * math.pi * index / count) / torch.sinc(index / count)
+        if not includes_pixel:
+            factor = factor * torch.sinc(index / frame.padded_px)
+        factors.append(torch.where(index.abs() == frame.padded_px, 0, factor))
+    phase = (factors[0][:, None] * factors[1]).to(
+        torch.complex64 if dtype == torch.float32 else torch.complex128
+    )
+    width = frame.padded_px * scale
+    return (index_x / width).to(dtype), (index_y / width).to(dtype), phase
+
+
+def _is_smooth(number: int) -> bool:
+    """Whether 2, 3 and 5 are its only prime factors."""
+    for prime in (2, 3, 5):
+        while number % prime == 0:
+            number //= prime
+    return number == 1

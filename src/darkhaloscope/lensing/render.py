@@ -1,0 +1,214 @@
+"""The renderer: light behind a lens, or any shape, as the survey's camera would see it.
+
+The one renderer of the project. A source is traced once, in white light; each band blurs it with
+its own PSF and scales it by its own flux. Rows are independent of each other, may be lensed or not
+(theta_e 0), and are worked on a few at a time, so that memory does not grow with the batch.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darkhaloscope.lensing.blur import Frame, Grid, blur
+from darkhaloscope.lensing.light import Sersic
+from darkhaloscope.lensing.profiles import Lens, require
+from darkhaloscope.lensing.psf import Psf
+from darkhaloscope.lensing.sampling import Brightness, Shape, rays, sample, sample_shape
+
+__all__ = [
+    "CHEAP",
+    "DEFAULT",
+    "REFERENCE",
+    "Grid",
+    "Lens",
+    "Painted",
+    "Plan",
+    "Sersic",
+    "paint",
+    "render_lensed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How finely light is sampled. It changes cost and error, and nothing else.
+
+    Attributes:
+        splits: Cells split 4 x 4 at each level: of cells two pixels wide, of their children, ...
+        margin_px: Least margin round the stamp from which light blurs in, and across which the
+            wings of the PSF come back on the other side.
+        shape_cells: For shapes other than sources: cells of half a pixel split 4 x 4.
+    """
+
+    splits: tuple[int, ...]
+    margin_px: int
+    shape_cells: int
+
+
+DEFAULT = Plan(splits=(128, 192, 96, 48), margin_px=8, shape_cells=512)
+CHEAP = Plan(splits=(64, 64, 32, 16), margin_px=8, shape_cells=128)
+REFERENCE = Plan(splits=(2048, 4096, 1024, 256), margin_px=32, shape_cells=8192)
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Injected light of n rows.
+
+    Attributes:
+        pixels: Flux per pixel, nmgy, shape (n, band, size, size).
+        inside: Share of the light that falls inside the stamp, shape (n, band).
+        magnification: Lensed over unlensed flux, 1 where there is no lens, shape (n,).
+    """
+
+    pixels: Tensor
+    inside: Tensor
+    magnification: Tensor
+
+    @property
+    def inside_share(self) -> Tensor:
+        """Share of the light inside the stamp in the middle one of the bands, shape (n,)."""
+        return self.inside[:, self.inside.shape[1] // 2]
+
+
+def render_lensed(
+    source: Sersic,
+    lens: Lens,
+    *,
+    flux: Tensor,
+    psf: Psf,
+    centre_x: Tensor,
+    centre_y: Tensor,
+    grid: Grid,
+    plan: Plan = DEFAULT,
+    chunk_rows: int | None = None,
+) -> Painted:
+    """Light of Sersic sources behind their lenses.
+
+    Args:
+        source: n sources, positions from the host's centre.
+        lens: n lenses, centred on the host; theta_e 0 leaves a source as it is.
+        flux: Unlensed flux, nmgy, shape (n, band).
+        psf: PSF of n rows, or of one for all.
+        centre_x: Host's centroid from the centre of the stamp, pixels, shape (n,).
+        centre_y: The same along y.
+        grid: The stamp's pixels.
+        plan: How finely light is sampled.
+        chunk_rows: Rows worked on at once; None: as many as the caches like. It changes no result.
+
+    Returns:
+        Pixels in the precision and on the device of the source, and what became of the light.
+
+    Raises:
+        ValueError: shapes do not fit each other, or a flux or centre is not finite.
+    """
+    _check(flux, psf, centre_x, centre_y)
+    frame = Frame.around(grid, plan.margin_px)
+    traced, is_lensed = rays(source, lens), lens.theta_e > 0
+    x0, y0 = centre_x.to(source.x.dtype), centre_y.to(source.x.dtype)
+
+    def draw(part: slice) -> tuple[Tensor, Tensor]:
+        fine = sample(traced.rows(part), x0=x0[part], y0=y0[part], frame=frame, splits=plan.splits)
+        return fine, torch.where(is_lensed[part], fine.sum((1, 2)), 1)
+
+    return _expose(draw, flux=flux, psf=psf, frame=frame, chunk_rows=chunk_rows, like=source.x)
+
+
+def paint(
+    brightness: Brightness,
+    *,
+    flux: Tensor,
+    psf: Psf,
+    centre_x: Tensor,
+    centre_y: Tensor,
+    grid: Grid,
+    plan: Plan = DEFAULT,
+) -> Painted:
+    """Light of any shape, through the same sampling grid, PSF and pixels as a lensed source.
+
+    Args:
+        brightness: Of points (x, y), arcsec from the centre, shape (n, m), where row i is the i-th
+            stamp: (n, m), >= 0, in any unit. A `Shape` is asked for a few rows at a time, a plain
+            function for all of them at once.
+        flux: Total flux in the stamp and its margin, nmgy, shape (n, band).
+        psf: PSF of n rows, or of one for all.
+        centre_x: Centre of the shape from the centre of the stamp, pixels, shape (n,).
+        centre_y: The same along y.
+        grid: The stamp's pixels.
+        plan: How finely light is sampled.
+
+    Returns:
+        Pixels in the precision and on the device of `centre_x`; the magnification is 1.
+
+    Raises:
+        ValueError: shapes do not fit each other, a flux or centre is not finite, or a row has no
+            light in the frame.
+    """
+    _check(flux, psf, centre_x, centre_y)
+    frame = Frame.around(grid, plan.margin_px)
+    whole = not isinstance(brightness, Shape)
+
+    def draw(part: slice) -> tuple[Tensor, Tensor]:
+        x0, y0 = centre_x[part], centre_y[part]
+        shape = brightness.rows(part) if isinstance(brightness, Shape) else brightness
+        fine = sample_shape(shape, x0=x0, y0=y0, frame=frame, refined=plan.shape_cells)
+        return fine, torch.ones_like(x0)
+
+    chunk = max(1, len(flux)) if whole else None
+    return _expose(draw, flux=flux, psf=psf, frame=frame, chunk_rows=chunk, like=centre_x)
+
+
+def _check(flux: Tensor, psf: Psf, centre_x: Tensor, centre_y: Tensor) -> None:
+    """Refuse shapes that do not fit, and what is not finite."""
+    rows, bands = flux.shape
+    if psf.shape not in {(rows, bands), (1, bands)}:
+        raise ValueError(f"flux is of {rows} rows and {bands} bands, the PSF of {psf.shape}")
+    require(flux.isfinite(), flux, "a flux is finite")
+    require(centre_x.isfinite() & centre_y.isfinite(), centre_x, "a centre is finite")
+
+
+def _expose(
+    draw: Callable[[slice], tuple[Tensor, Tensor]],
+    *,
+    flux: Tensor,
+    psf: Psf,
+    frame: Frame,
+    chunk_rows: int | None,
+    like: Tensor,
+) -> Painted:
+    """Blur what `draw` gives for some rows: light on the fine grid, and its total."""
+    rows, bands = flux.shape
+    size = frame.grid.size_px
+    pixels = like.new_empty((rows, bands, size, size))
+    inside, magnification = like.new_empty((rows, bands)), like.new_empty(rows)
+    chunk = chunk_rows or _rows_at_once(frame, bands, like)
+    for start in range(0, rows, chunk):
+        part = slice(start, start + chunk)
+        with _full_precision(like.device.type):
+            fine, total = draw(part)
+            blurred = blur(fine, psf=psf.rows(part), frame=frame)
+        inside[part] = blurred.sum((2, 3)) / total[:, None]
+        magnification[part] = total
+        torch.mul(blurred, flux[part, :, None, None].to(like.dtype), out=pixels[part])
+    return Painted(pixels, inside, magnification)
+
+
+@contextmanager
+def _full_precision(device: str) -> Iterator[None]:
+    """Products in their factors' own precision, whatever training has switched on."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _rows_at_once(frame: Frame, bands: int, like: Tensor) -> int:
+    """Rows whose spectra fit a cache, or a good part of a GPU's memory."""
+    budget = 8 * 2**20 if like.device.type == "cpu" else 2**30
+    spectrum = frame.fine_px * (frame.fine_px // 2 + 1) * 2 * like.element_size()
+    return max(1, budget // (spectrum * (bands + 2)))

@@ -1,0 +1,236 @@
+"""The training loop's own parts, in Lightning's terms. Imported where a network is trained only.
+
+An epoch ends with a checkpoint in the scratch folder: weights, their average, the optimiser, the
+schedule, and the history. Batches are named by their epoch, so that a run continued from there
+makes the same batches as one that was never stopped.
+"""
+
+import csv
+import io
+import logging
+import math
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from darkhaloscope.core.errors import DataError
+from darkhaloscope.ml.batches import Batch, Source
+from darkhaloscope.ml.recipe import Epoch, Recipe, validation_figures
+from darkhaloscope.ml.saved import write_whole
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT, BEST, HISTORY = "epoch.ckpt", "best.safetensors", "history.csv"
+SECONDS_BETWEEN_LINES = 20.0
+FORGOTTEN_STEPS = 20.0  # over which the average forgets the random start
+
+
+class Batches:
+    """One epoch's batches of a source; a new pass is a new epoch."""
+
+    def __init__(self, source: Source, module: "Training", *, is_training: bool) -> None:
+        """`module` knows the epoch; validation is the same in all of them."""
+        self._source, self._module, self._is_training = source, module, is_training
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return self._source.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, in their named order.
+
+        Nothing is made before the first is asked for: Lightning may begin a pass that it throws
+        away, and begins the first one after a kill before it knows the epoch.
+        """
+        yield from self._source.batches(self._module.current_epoch if self._is_training else 0)
+
+
+class Training(LightningModule):
+    """One network, its running average, and how a step is taken."""
+
+    def __init__(
+        self, network: nn.Module, training: Source, validation: Source, recipe: Recipe
+    ) -> None:
+        """`network` is trained in place; the average is what is validated and kept."""
+        super().__init__()
+        self.network = network
+        self.average = deepcopy(network).requires_grad_(requires_grad=False)
+        self._training, self._validation, self.recipe = training, validation, recipe
+        self.figures: dict[str, float] = {}
+        self.loss_sum, self.stamps = 0.0, 0
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def train_dataloader(self) -> Batches:
+        """The batches of the epoch that begins."""
+        return Batches(self._training, self, is_training=True)
+
+    def val_dataloader(self) -> Batches:
+        """The validation stamps, always the same."""
+        return Batches(self._validation, self, is_training=False)
+
+    def transfer_batch_to_device(self, batch: Batch, *_where: object) -> Batch:
+        """Sources make their batches where the network lives."""
+        return batch
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, with the rate of the recipe at every step."""
+        recipe = self.recipe
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        total = recipe.max_epochs * self._training.steps
+        rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: recipe.rate(step, total))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's mean loss."""
+        self.loss_sum, self.stamps = 0.0, 0
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Loss of one batch; it has to be finite."""
+        logits = self.network(batch.stamps)
+        weight = torch.tensor(self.recipe.positive_weight, device=logits.device)
+        loss = binary_cross_entropy_with_logits(logits, batch.labels, pos_weight=weight)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DataError(_not_finite("training loss", value, batch, self.current_epoch))
+        self.loss_sum += value * len(logits)
+        self.stamps += len(logits)
+        return loss
+
+    def on_train_batch_end(self, *_what: object) -> None:
+        """Move the average towards the network; without a decay, all the way."""
+        steps = self.global_step
+        keep = min(self.recipe.ema_decay, steps / (steps + FORGOTTEN_STEPS))
+        with torch.no_grad():
+            pairs = zip(
+                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+            )
+            for average, value in pairs:
+                if average.is_floating_point():
+                    average.lerp_(value, 1.0 - keep)
+                else:
+                    average.copy_(value)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the validation before."""
+        self._seen = []
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Keep the averaged network's logits."""
+        logits = self.average(batch.stamps).float()
+        if not bool(logits.isfinite().all()):
+            raise DataError(_not_finite("validation", math.nan, batch, self.current_epoch))
+        self._seen.append((logits.cpu(), batch.labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Loss, AUROC and completeness over the validation stamps."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self.figures = validation_figures(logits.numpy(), labels.numpy())
+
+    def mean_loss(self) -> float:
+        """Training loss per stamp over the epoch so far."""
+        return self.loss_sum / max(self.stamps, 1)
+
+
+class EachEpoch(Callback):
+    """What is kept and said after each epoch, and when to stop."""
+
+    def __init__(self, module: Training, folder: Path) -> None:
+        """`folder` holds the checkpoint, the best weights and the history."""
+        self._module, self._recipe, self.folder = module, module.recipe, folder
+        self.history: list[Epoch] = []
+        self._began = self._said = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history goes into the checkpoint."""
+        return {"history": [asdict(epoch) for epoch in self.history]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The history comes back."""
+        self.history = [Epoch(**epoch) for epoch in state_dict["history"]]
+
+    def restore(self) -> str | None:
+        """Take weights and history from the checkpoint; its path, or None where there is none."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        self._module.load_state_dict(held["state_dict"])
+        self.load_state_dict(held["callbacks"][self.state_key])
+        log.info("continuing after epoch %d", len(self.history))
+        return str(path)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._began = self._said = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One line now and then."""
+        now = time.monotonic()
+        if now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            log.info(
+                "epoch %d of %d, step %d of %d: training loss %.4f",
+                *(trainer.current_epoch + 1, self._recipe.max_epochs),
+                *(batch_idx + 1, trainer.num_training_batches, self._module.mean_loss()),
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write history, best weights and checkpoint, in this order, then decide."""
+        epoch = self._epoch(trainer)
+        self.history.append(epoch)
+        log.info("%s", epoch)
+        if self._recipe.best(self.history) is epoch:
+            write_whole(self.folder / BEST, lambda at: save_file(weights(self._module), at))
+        self._write_history()
+        write_whole(self.folder / CHECKPOINT, trainer.save_checkpoint)
+        trainer.should_stop = self._recipe.is_finished(self.history)
+
+    def _epoch(self, trainer: Trainer) -> Epoch:
+        module, seen = self._module, sum(epoch.stamps for epoch in self.history)
+        return Epoch(
+            epoch=trainer.current_epoch,
+            train_loss=module.mean_loss(),
+            **module.figures,
+            learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
+            stamps=module.stamps,
+            stamps_seen=seen + module.stamps,
+            seconds=time.monotonic() - self._began,
+        )
+
+    def _write_history(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in self.history)
+        write_whole(self.folder / HISTORY, lambda at: Path(at).write_text(text.getvalue()))
+
+
+def weights(module: Training) -> dict[str, Tensor]:
+    """The weights that are kept: the running average, on the host."""
+    state = module.average.state_dict()
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def _not_finite(what: str, value: float, batch: Batch, epoch: int) -> str:
+    """One message that names the stamps: those with bad pixels, else the whole batch."""
+    is_bad = ~batch.stamps.isfinite().flatten(1).all(dim=1).cpu().numpy()
+    named = batch.stamp_ids[is_bad] if is_bad.any() else batch.stamp_ids
+    which = "stamps with pixels that are not finite" if is_bad.any() else "all stamps of the batch"
+    return (
+        f"{what} is {value:g} in epoch {epoch + 1}; {which}: "
+        f"{', '.join(str(stamp) for stamp in named)}. Look at their pixels and PSF in cutouts and "
+        'their rows in manifest; if they are sound, lower learning_rate or use precision = "fp32"'
+    )

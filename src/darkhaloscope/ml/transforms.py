@@ -1,0 +1,194 @@
+"""What happens to a stamp's pixels before a network sees them: one normalisation, one augmentation.
+
+Training, validation, scoring and the gates all pass here. The sky level comes from the cutout's
+annulus, measured before anything was injected: a median over the stamp itself would move when an
+arc is added, and tell the network so. One softening per band for all stamps keeps colour and
+depth-independent brightness; `first_run`, which does neither, is there to be compared with.
+
+Augmentation is the same for every kind of stamp: one of the 8 symmetries of the square and a shift
+by whole pixels, both named draws. A shift by less than a pixel would have to be rendered again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from darkhaloscope.core import keys
+
+SIGMA_PER_MAD = 1.4826  # of a normal distribution
+FIRST_RUN_CLIP = 10.0  # sigma; it flattens bright arcs, which is why it is not the default
+SYMMETRIES = 8
+
+NormalisationName = Literal["asinh", "first_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Pixels in nanomaggies to the numbers a network reads; kept in the model's file.
+
+    Attributes:
+        name: `asinh`: asinh((pixels - sky_median) / softening). `first_run`: minus the median, over
+            1.4826 MAD, both of the stamp itself and per band, clipped at +-10.
+        softening_nmgy: Per band, > 0: where asinh turns from linear to logarithmic. Not used by
+            `first_run`.
+    """
+
+    name: NormalisationName
+    softening_nmgy: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a softening that cannot divide."""
+        if not all(value > 0 for value in self.softening_nmgy):
+            raise ValueError(f"softening is a flux in nmgy, > 0; got {self.softening_nmgy}")
+
+    def __call__(self, pixels: Tensor, sky_median: Tensor) -> Tensor:
+        """Normalise a batch, where it lives.
+
+        Args:
+            pixels: Stamps, nanomaggies, shape (n, band, y, x).
+            sky_median: Of the cutout's annulus before injection, nanomaggies, shape (n, band).
+
+        Returns:
+            Dimensionless, shape and memory layout of `pixels`.
+
+        Examples:
+            >>> normalise = Normalisation("asinh", (0.01,))
+            >>> normalise(torch.full((1, 1, 2, 2), 0.03), torch.tensor([[0.02]]))[0, 0, 0].round(
+            ...     decimals=4
+            ... ).tolist()
+            [0.8814, 0.8814]
+        """
+        return _NORMALISE[self.name](pixels, sky_median, self.softening_nmgy)
+
+
+def _asinh(pixels: Tensor, sky_median: Tensor, softening: tuple[float, ...]) -> Tensor:
+    per_band = torch.tensor(softening, dtype=pixels.dtype, device=pixels.device)[:, None, None]
+    return ((pixels - sky_median[:, :, None, None]) / per_band).asinh_()
+
+
+def _first_run(pixels: Tensor, _sky_median: Tensor, _softening: tuple[float, ...]) -> Tensor:
+    flat = pixels.flatten(2)
+    median = _median(flat)
+    spread = SIGMA_PER_MAD * _median((flat - median).abs())
+    tiny = torch.finfo(pixels.dtype).tiny  # a band without spread becomes 0 and +-10, not NaN
+    scaled = (pixels - median[..., None]) / spread[..., None].clamp_min(tiny)
+    return scaled.clamp_(-FIRST_RUN_CLIP, FIRST_RUN_CLIP)
+
+
+def _median(values: Tensor) -> Tensor:
+    """Median over the last axis, which is kept: the mean of the two middle values, as NumPy's."""
+    count = values.shape[-1]
+    ordered = values.sort(dim=-1).values
+    return 0.5 * (ordered[..., (count - 1) // 2, None] + ordered[..., count // 2, None])
+
+
+_NORMALISE: dict[NormalisationName, Callable[[Tensor, Tensor, tuple[float, ...]], Tensor]] = {
+    "asinh": _asinh,
+    "first_run": _first_run,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How each stamp of a batch is turned and moved.
+
+    Attributes:
+        symmetry: 0-7, shape (n,): quarter turns in the low two bits, then a mirror along x.
+        shift_x: Pixels by which the view moves to the right, shape (n,).
+        shift_y: Pixels by which the view moves up, shape (n,).
+    """
+
+    symmetry: NDArray[np.int64]
+    shift_x: NDArray[np.int64]
+    shift_y: NDArray[np.int64]
+
+
+def augmentation(
+    ids: NDArray[np.int64], times: NDArray[np.int64], *, seed: int, max_shift_px: int
+) -> Augmentation:
+    """Draw one symmetry and one shift per stamp; they belong to the stamp and the time.
+
+    Args:
+        ids: Stamp ids, shape (n,).
+        times: Which time the stamp is taken, over all epochs, >= 0, shape (n,).
+        seed: The model's seed.
+        max_shift_px: Largest shift along each axis, >= 0; all whole shifts are equally frequent.
+    """
+    taken = keys.bits(ids, seed=seed, stream="augmentation") + times.astype(np.uint64)
+
+    def draw(stream: str, outcomes: int) -> NDArray[np.int64]:
+        return (keys.uniform(taken, seed=seed, stream=stream) * outcomes).astype(np.int64)
+
+    width = 2 * max_shift_px + 1
+    return Augmentation(
+        draw("symmetry", SYMMETRIES),
+        draw("shift_x", width) - max_shift_px,
+        draw("shift_y", width) - max_shift_px,
+    )
+
+
+def unmoved(count: int) -> Augmentation:
+    """Neither turn nor shift, for `count` stamps: what validation and scoring use."""
+    zeros = np.zeros(count, np.int64)
+    return Augmentation(zeros, zeros, zeros)
+
+
+def crop(pixels: Tensor, size: int, shift_x: Tensor, shift_y: Tensor) -> Tensor:
+    """Cut the central `size` pixels, moved per stamp.
+
+    Where the view leaves the image, the image goes on mirrored about its outermost pixels: noise
+    stays noise. A stamp cut from a larger cutout never gets there.
+
+    Args:
+        pixels: Shape (n, band, y, x); its margins are even, so that the centre is kept.
+        size: Width of the result, pixels, at most that of `pixels`.
+        shift_x: Whole pixels by which the view moves to the right, shape (n,).
+        shift_y: Whole pixels by which the view moves up, shape (n,).
+
+    Returns:
+        Shape (n, band, size, size), in memory with the bands of a pixel side by side.
+
+    Raises:
+        ValueError: `size` does not fit, or would move the centre by half a pixel.
+    """
+    height, width = pixels.shape[-2:]
+    if size > min(height, width) or (height - size) % 2 or (width - size) % 2:
+        raise ValueError(f"cannot cut {size} px about the centre of {height} x {width} px")
+    rows = _mirrored(shift_y, size, height, pixels.device)[:, :, None]
+    columns = _mirrored(shift_x, size, width, pixels.device)[:, None, :]
+    stamp = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    return pixels[stamp, :, rows, columns].permute(0, 3, 1, 2)
+
+
+def _mirrored(shift: Tensor, size: int, full: int, device: torch.device) -> Tensor:
+    """Index of each pixel along one axis, shape (n, size)."""
+    index = torch.arange(size, device=device) + (full - size) // 2 + shift.to(device)[:, None]
+    index = index.abs()
+    return torch.where(index > full - 1, 2 * (full - 1) - index, index)
+
+
+def turned(stamps: Tensor, symmetry: NDArray[np.int64]) -> Tensor:
+    """Apply one symmetry of the square to each stamp.
+
+    Args:
+        stamps: Square, shape (n, band, y, x).
+        symmetry: 0-7, shape (n,), as in `Augmentation`.
+    """
+    result = torch.empty_like(stamps)
+    for element in range(SYMMETRIES):
+        at = torch.from_numpy(np.flatnonzero(symmetry == element)).to(stamps.device)
+        if len(at):
+            part = torch.rot90(stamps[at], element % 4, dims=(-2, -1))
+            result[at] = part.flip(-1) if element >= 4 else part
+    return result
+
+
+def augment(stamps: Tensor, size: int, how: Augmentation) -> Tensor:
+    """Move, cut to `size` and turn each stamp; shape (n, band, size, size)."""
+    shift_x, shift_y = torch.from_numpy(how.shift_x), torch.from_numpy(how.shift_y)
+    return turned(crop(stamps, size, shift_x, shift_y), how.symmetry)

@@ -1,0 +1,145 @@
+"""Candidates: every target of the sky set, best first, one row per position.
+
+In:  scores of the set `sky`; splits, with magnitudes and tile; cutouts without pixels.
+Out: candidates, ranked by logit, then by target_id, so that the order of the rows is no matter.
+
+Catalogues list pieces of one object as several targets, and one lens would fill several places of
+the list. Targets nearer to each other than `merge_arcsec` are one row, that of the highest score;
+chains of such pairs are one group. No target is lost: `n_merged` counts them.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from darkhaloscope.core import schemas
+from darkhaloscope.core.contracts import Input, Stage
+from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.settings.candidates import CandidatesConfig
+
+VIEWER = "https://www.legacysurvey.org/viewer?ra={ra:.6f}&dec={dec:.6f}&layer={layer}&zoom=16"
+
+
+def run(
+    *, scores: pa.Table, splits: pa.Table, cutouts: pa.Table, config: CandidatesConfig
+) -> pa.Table:
+    """Rank the targets of the sky.
+
+    Args:
+        scores: Scores of the set `sky`; other sets are left out.
+        splits: One row per target: brick, tile and magnitudes.
+        cutouts: One row per target: its masked fraction.
+        config: Settings.
+
+    Raises:
+        DataError: a score is NaN, or a scored target has no row in `splits` or `cutouts`.
+    """
+    sky = scores.filter(pc.equal(scores["set"], "sky"))
+    n_nan = int(np.isnan(sky["logit"].to_numpy()).sum())
+    if n_nan:
+        raise DataError(
+            f"{n_nan} of {sky.num_rows} scores of the sky are NaN and cannot be ranked; "
+            f"score them again with `dhs run FILE scores`"
+        )
+    ranked = sky.sort_by([("logit", "descending"), ("target_id", "ascending")])
+    best, n_merged = merge(
+        ranked["ra_deg"].to_numpy(), ranked["dec_deg"].to_numpy(), config.merge_arcsec
+    )
+    kept = ranked.take(best)
+    hosts = _rows_of(splits, kept["target_id"], "splits")
+    seen = _rows_of(cutouts, kept["target_id"], "cutouts")
+    columns = {
+        "rank": pa.array(np.arange(1, kept.num_rows + 1)),
+        "n_merged": pa.array(n_merged.astype(np.int32)),
+        "masked_fraction": seen["masked_fraction"],
+        "viewer_url": _links(kept, config.viewer_layer),
+        **{name: hosts[name] for name in ("brickname", "tile")},
+        **{f"mag_{b}": hosts[f"mag_{b}"] for b in config.bands},
+    }
+    schema = schemas.candidates(config.bands)
+    return pa.table(
+        [
+            columns.get(f.name, kept[f.name] if f.name in kept.column_names else None)
+            for f in schema
+        ],
+        schema=schema,
+    )
+
+
+def merge(
+    ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], radius_arcsec: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Group positions that chains of pairs nearer than a radius connect.
+
+    Args:
+        ra_deg: Right ascension, degrees, shape (n,), best position first.
+        dec_deg: Declination, degrees, shape (n,).
+        radius_arcsec: Pairs at this distance or nearer are joined, arcsec.
+
+    Returns:
+        Index of the first position of each group, rising, and the number of positions in it.
+
+    Examples:
+        >>> first, n = merge(np.array([10.0, 20.0, 10.0001]), np.zeros(3), 1.0)
+        >>> first.tolist(), n.tolist()
+        ([0, 1], [2, 1])
+    """
+    if not len(ra_deg):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    on_sphere = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
+    pairs = cKDTree(on_sphere).query_pairs(chord, output_type="ndarray")
+    n = len(ra_deg)
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    _, group = connected_components(links, directed=False)
+    _, first, count = np.unique(group, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return first[order].astype(np.int64), count[order].astype(np.int64)
+
+
+def _rows_of(table: pa.Table, target_id: pa.ChunkedArray, name: str) -> pa.Table:
+    """The row of each target, in the targets' order."""
+    found = pc.index_in(target_id, value_set=table["target_id"].combine_chunks())
+    if found.null_count:
+        raise DataError(
+            f"{found.null_count} scored targets have no row in {name}; run stage {name} again, "
+            f"then scores"
+        )
+    return table.take(found)
+
+
+def _links(kept: pa.Table, layer: str) -> pa.Array:
+    """The sky viewer's address of each row."""
+    places = zip(kept["ra_deg"].to_pylist(), kept["dec_deg"].to_pylist(), strict=True)
+    return pa.array([VIEWER.format(ra=ra, dec=dec, layer=layer) for ra, dec in places], pa.string())
+
+
+def _hosts(bands: schemas.Bands) -> pa.Schema:
+    """What is read of a target."""
+    names = ["target_id", "brickname", "tile", *[f"mag_{b}" for b in bands]]
+    return pa.schema([schemas.splits(bands).field(name) for name in names])
+
+
+def _seen(bands: schemas.Bands) -> pa.Schema:
+    """What is read of a cutout."""
+    head = schemas.cutouts_head(bands)
+    return pa.schema([head.field(name) for name in ("target_id", "masked_fraction")])
+
+
+STAGE = Stage(
+    name="candidates",
+    version=1,
+    run=run,
+    inputs=(
+        Input("scores", schemas.scores, scope="whole", sets=("sky",)),
+        Input("splits", _hosts, scope="whole"),
+        Input("cutouts", _seen, scope="whole"),
+    ),
+    output=schemas.candidates,
+    partition="whole",
+)

@@ -1,0 +1,339 @@
+"""Report: every figure of a model's scores, as a page, as JSON and as a table.
+
+In:  scores of the sets `test` and `calib`; splits and cutouts without pixels, for the counts;
+     candidates, where the run has them; pixels of the few stamps that the galleries show.
+Out: a folder with index.html, metrics.json and metrics.parquet.
+
+Thresholds are chosen on `calib` and measured on `test`. No figure is computed here: the page shows
+what `evaluate` has put into metrics.json. Pixels are asked for by id, as the galleries show some
+dozens of stamps and a test set may hold millions.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from darkhaloscope.core import schemas
+from darkhaloscope.core.contracts import Input, Scratch, Stage
+from darkhaloscope.core.settings.report import ReportConfig
+from darkhaloscope.evaluate import html, metrics, pictures, plots, rows
+from darkhaloscope.evaluate.intervals import Draws
+from darkhaloscope.evaluate.metrics import Evaluation, Plan
+from darkhaloscope.evaluate.rows import Rows
+
+PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
+
+
+class Pixels(Protocol):
+    """Pixels by id, in nanomaggies and in the order of the ids: arrays (n, band, y, x)."""
+
+    def stamps(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Pixels of stamps of the test set."""
+        ...
+
+    def cutouts(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Pixels of cutouts."""
+        ...
+
+
+def run(
+    *,
+    scores: pa.Table,
+    splits: pa.Table,
+    cutouts: pa.Table,
+    scratch: Scratch,
+    pixels: Pixels,
+    config: ReportConfig,
+    candidates: pa.Table | None = None,
+) -> Path:
+    """Evaluate one model and write its report; return the folder.
+
+    Raises:
+        DataError: the scores cannot be evaluated: NaN, one class only, no row with a label.
+    """
+    columns = ("theta_e_arcsec", "theta_e_over_fwhm_r", f"arc_snr_{config.arc_snr_band}")
+    weight = None if config.lens_weight == "equal" else config.lens_weight
+    sets = {}
+    for name in ("test", "calib"):
+        chosen = scores.filter(pc.equal(scores["set"], name))
+        where = f"scores of {config.model}, set {name}"
+        sets[name] = rows.from_scores(chosen, weight=weight, columns=columns, where=where)
+    result = metrics.evaluate(sets["test"], _plan(config), calib=sets["calib"])
+    figures = metrics.finite(result.metrics)
+    folder = scratch.path / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    pq.write_table(metrics.flat(figures), folder / "metrics.parquet")
+    best = plots.best_fpr(result.curve)
+    top = None if candidates is None else candidates.sort_by("rank")
+    test = scores.filter(pc.equal(scores["set"], "test"))
+    page = html.Page(
+        title=f"Lens finder “{config.model}”: what it finds and what it misses",
+        subtitle=f"Tested on {_population(config)}; bands {' '.join(config.bands)}.",
+        metrics=figures,
+        plots=_plots(result, sets["test"], figures, best),
+        best_fpr=best,
+        splits=_shares(splits),
+        refused=_refused(cutouts),
+        n_targets=cutouts.num_rows,
+        galleries=_galleries(test, top, figures, pixels, config),
+        candidates=[] if top is None else _top(top.slice(0, config.top_candidates), config),
+        cautions=cautions(figures, result, config),
+    )
+    (folder / "index.html").write_text(html.render(page), encoding="utf-8")
+    return folder
+
+
+def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfig) -> list[str]:
+    """What the figures must not be used for, one sentence each; all of it follows from the data."""
+    missing = [k for k in schemas.KINDS if k not in {*figures["by_kind"], "lens", "sky"}]
+    lowest = html.power(plots.smallest_fpr(result.curve))
+    n_regions = figures["n_regions"] or 0
+    said = [
+        "As the recall of real lenses: the lenses here are injected, and real sources have more "
+        "structure than the light profiles that were painted.",
+        "As a figure for all lenses where it is that of a stratum: name the stratum beside it.",
+        f"For false-positive rates below {lowest}: {figures['n_negatives']:,} negatives cannot "
+        f"bound them.",
+        "As a purity without a prevalence: how rare lenses are is stated, not measured.",
+        "As the probability that one candidate is a lens: scores are not calibrated.",
+    ]
+    if config.sky == "simulated":
+        said.insert(
+            0, "For any statement about the real sky: hosts, noise and look-alikes are simulated."
+        )
+    else:
+        said.append("Below the contamination floor: some negatives may be undiscovered lenses.")
+    if missing:
+        said.append(f"For kinds of negative that the test set does not hold: {', '.join(missing)}.")
+    spread = "differences from region to region are not in the intervals"
+    return [
+        *said,
+        f"For other parts of the sky than the {n_regions} regions of the test set: {spread}.",
+    ]
+
+
+def _plan(config: ReportConfig) -> Plan:
+    snr = f"arc_snr_{config.arc_snr_band}"
+    return Plan(
+        draws=Draws(config.seed, config.interval_draws),
+        origin="sim",  # injected lenses are simulated whatever the sky is
+        population=_population(config),
+        prevalences=config.prevalences,
+        bins={
+            "theta_e_arcsec": config.theta_e_edges_arcsec,
+            "theta_e_over_fwhm_r": config.theta_e_over_fwhm_r_edges,
+            snr: config.arc_snr_edges,
+        },
+        headline={
+            "theta_e_over_fwhm_r": config.headline_theta_e_over_fwhm_r_min,
+            snr: config.headline_arc_snr_min,
+        },
+    )
+
+
+def _population(config: ReportConfig) -> str:
+    weighed = {"equal": "each counted once", "weight_population": "weighted to their population"}
+    return f"injected lenses, {weighed[config.lens_weight]}, on a {config.sky} sky"
+
+
+def _plots(
+    result: Evaluation, test: Rows, figures: Mapping[str, Any], fpr: float
+) -> dict[str, str]:
+    axes = {"theta_e_arcsec": r"$\theta_E$, arcsec", "theta_e_over_fwhm_r": r"$\theta_E$ / FWHM r"}
+    return {
+        "roc": plots.roc(result),
+        "scores": plots.score_distributions(test),
+        "completeness": plots.completeness(figures, axes, fpr),
+    }
+
+
+def _shares(splits: pa.Table) -> list[dict[str, Any]]:
+    """Galaxies, regions and area of each split, in the order of their use."""
+    made = []
+    for name in schemas.SPLITS:
+        mine = splits.filter(pc.equal(splits["split"], name))
+        made.append(
+            {
+                "split": name,
+                "galaxies": mine.num_rows,
+                "share": mine.num_rows / max(splits.num_rows, 1),
+                "regions": pc.count_distinct(mine["region_id"]).as_py(),
+                "area_deg2": pc.sum(mine["area_deg2"]).as_py() or 0.0,
+            }
+        )
+    return made
+
+
+def _refused(cutouts: pa.Table) -> dict[str, int]:
+    """Number of targets for each reason of refusal, most frequent first."""
+    reasons = pc.value_counts(cutouts["refused"].drop_null())
+    found = {str(r["values"]): int(r["counts"]) for r in reasons.to_pylist()}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _galleries(
+    test: pa.Table,
+    top: pa.Table | None,
+    figures: Mapping[str, Any],
+    pixels: Pixels,
+    config: ReportConfig,
+) -> list[html.Gallery]:
+    """Best and missed lenses, the highest-scored negatives, and the top of the sky."""
+    n = config.gallery_stamps
+    if n == 0:
+        return []
+    lenses = _by_score(test, pc.equal(test["label"], 1))
+    negatives = _by_score(test, pc.equal(test["label"], 0))
+    snr = f"arc_snr_{config.arc_snr_band}"
+    visible = pc.and_(
+        pc.greater_equal(lenses["theta_e_over_fwhm_r"], config.headline_theta_e_over_fwhm_r_min),
+        pc.greater_equal(lenses[snr], config.headline_arc_snr_min),
+    )
+    headline = lenses.filter(visible)
+    missed = (headline if headline.num_rows else lenses).sort_by("logit")
+    whose = f"headline stratum, {figures['headline']['stratum']}" if headline.num_rows else "all"
+    shown = [
+        ("Best lenses", "Lenses of the test set with the highest scores.", lenses),
+        (
+            "Missed lenses",
+            f"Lenses of the test set ({whose}) with the lowest scores, lowest first.",
+            missed,
+        ),
+        (
+            "Worst negatives",
+            "Negatives of the test set with the highest scores: what is mistaken for a lens.",
+            negatives,
+        ),
+    ]
+    made = [
+        html.Gallery(title, note, _stamps(table.slice(0, n), pixels, config))
+        for title, note, table in shown
+    ]
+    if top is not None:
+        note = "Targets of the sky with the highest scores, as observed; nobody has graded them."
+        made.append(html.Gallery("Top of the sky", note, _sky(top.slice(0, n), pixels, config)))
+    return made
+
+
+def _by_score(test: pa.Table, chosen: pa.ChunkedArray) -> pa.Table:
+    """The chosen stamps, highest score first; of a galaxy's copies within a kind the highest."""
+    table = test.filter(chosen).sort_by([("logit", "descending"), ("stamp_id", "ascending")])
+    units = np.stack(
+        [
+            table["target_id"].to_numpy(),
+            pc.index_in(table["kind"], pa.array(schemas.KINDS)).to_numpy(),
+        ]
+    )
+    _, first = np.unique(units, axis=1, return_index=True)
+    return table.take(np.sort(first))
+
+
+def _stamps(table: pa.Table, pixels: Pixels, config: ReportConfig) -> list[html.Stamp]:
+    """Pictures of stamps of the test set."""
+    if not table.num_rows:
+        return []
+    images = pictures.rgb(pixels.stamps(table["stamp_id"].to_numpy()), config.bands)
+    return [
+        html.Stamp(
+            pictures.png(image),
+            row["logit"],
+            row["kind"],
+            _details(row, config),
+            str(row["stamp_id"]),
+        )
+        for image, row in zip(images, table.to_pylist(), strict=True)
+    ]
+
+
+def _details(row: Mapping[str, Any], config: ReportConfig) -> tuple[str, ...]:
+    """What the caption says of an injection; a host left alone has only its magnitude."""
+    said = []
+    if row["theta_e_arcsec"]:
+        said.append(f'θ_E {row["theta_e_arcsec"]:.2f}"')
+    snr = row[f"arc_snr_{config.arc_snr_band}"]
+    if snr is not None:
+        said.append(f"S/N {snr:.0f} in {config.arc_snr_band}")
+    if row["host_mag_z"] is not None:
+        said.append(f"z = {row['host_mag_z']:.1f} mag")
+    return tuple(said)
+
+
+def _sky(top: pa.Table, pixels: Pixels, config: ReportConfig) -> list[html.Stamp]:
+    """Pictures of candidates; a simulated galaxy has no place in the viewer."""
+    if not top.num_rows:
+        return []
+    whole = pixels.cutouts(top["target_id"].to_numpy())
+    edge = max(0, (whole.shape[-1] - PICTURE_PX) // 2)
+    inner = slice(edge, whole.shape[-1] - edge)
+    images = pictures.rgb(whole[:, :, inner, inner], config.bands)
+    return [
+        html.Stamp(
+            pictures.png(image),
+            row["logit"],
+            f"rank {row['rank']}",
+            (f"split {row['split']}",),
+            str(row["target_id"]),
+            row["viewer_url"] if config.sky == "real" else "",
+        )
+        for image, row in zip(images, top.to_pylist(), strict=True)
+    ]
+
+
+def _top(top: pa.Table, config: ReportConfig) -> Sequence[Mapping[str, Any]]:
+    """The rows of the candidate table as the page prints them; ids are text."""
+    return [
+        {
+            "rank": str(row["rank"]),
+            "target": str(row["target_id"]),
+            "RA, deg": f"{row['ra_deg']:.5f}",
+            "Dec, deg": f"{row['dec_deg']:.5f}",
+            "score (logit)": html.number(row["logit"], 4),
+            **{
+                f"{b}, mag": "–" if row[f"mag_{b}"] is None else f"{row[f'mag_{b}']:.2f}"
+                for b in config.bands
+            },
+            "FWHM r, arcsec": f"{row['psf_fwhm_r_arcsec']:.2f}",
+            "masked": html.share(row["masked_fraction"]),
+            "split": row["split"],
+            "merged": str(row["n_merged"]),
+            "link": row["viewer_url"] if config.sky == "real" else "",
+        }
+        for row in top.to_pylist()
+    ]
+
+
+def _shares_of(bands: schemas.Bands) -> pa.Schema:
+    """What is read of the splits."""
+    names = ("target_id", "region_id", "split", "area_deg2")
+    return pa.schema([schemas.splits(bands).field(name) for name in names])
+
+
+def _refusals(bands: schemas.Bands) -> pa.Schema:
+    """What is read of the cutouts."""
+    head = schemas.cutouts_head(bands)
+    return pa.schema([head.field(name) for name in ("target_id", "refused")])
+
+
+STAGE = Stage(
+    name="report",
+    version=1,
+    run=run,
+    inputs=(
+        Input("scores", schemas.scores, scope="whole", sets=("calib", "test")),
+        Input("splits", _shares_of, scope="whole"),
+        Input("cutouts", _refusals, scope="whole"),
+        Input("candidates", schemas.candidates, scope="whole"),
+    ),
+    output=None,
+    partition="whole",
+    needs=("scratch", "pixels"),
+)

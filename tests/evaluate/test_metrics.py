@@ -1,0 +1,154 @@
+import json
+import math
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from evaluate_builders import scores
+
+from darkhaloscope.evaluate import metrics
+from darkhaloscope.evaluate.intervals import Draws
+from darkhaloscope.evaluate.metrics import Evaluation, Plan
+from darkhaloscope.evaluate.rows import from_scores, rows
+
+COLUMNS = ("theta_e_arcsec", "theta_e_over_fwhm_r", "arc_snr_g")
+RATE_KEYS = {
+    "at", "value", "low", "high", "k", "n", "threshold", "state", "resolvable", "method",
+}  # fmt: skip
+PLAN = Plan(
+    Draws(1, 200),
+    "sim",
+    "injected lenses on a simulated sky",
+    (1e-2, 1e-3, 1e-4, 1e-5),
+    {"theta_e_arcsec": (0.5, 1.0, 1.5), "arc_snr_g": (10.0, 25.0)},
+    {"theta_e_over_fwhm_r": 1.2, "arc_snr_g": 25.0},
+)
+
+
+def evaluated(table: pa.Table, **options: object) -> Evaluation:
+    made = from_scores(table, weight=None, columns=COLUMNS)
+    calib = from_scores(scores(200, 1500, of="calib"), weight=None, columns=COLUMNS)
+    return metrics.evaluate(made, PLAN, calib=calib, **options)
+
+
+@pytest.fixture(scope="module")
+def result() -> Evaluation:
+    return evaluated(scores(120, 1500))
+
+
+def test_every_rate_has_the_agreed_keys(result: Evaluation) -> None:
+    found = result.metrics
+    lists = [found["fpr_at_tpr"], found["tpr_at_fpr"], [found["tpr_0"], found["tpr_10"]]]
+    lists += [e["fpr_at_tpr"] for e in found["by_kind"].values()]
+    lists += [e["tpr_at_fpr"] for e in found["by_stratum"].values()]
+    lists += [found["stress"][name] for name in ("fpr_at_tpr", "tpr_at_fpr")]
+    for rate in (r for group in lists for r in group):
+        assert set(rate) >= RATE_KEYS
+        assert rate["resolvable"] == (rate["state"] != "not_resolvable")
+
+
+def test_the_agreed_rates_are_there(result: Evaluation) -> None:
+    found = result.metrics
+    assert [r["at"] for r in found["fpr_at_tpr"]] == [0.99, 0.95, 0.90, 0.85, 0.80, 0.70, 0.50]
+    assert [r["at"] for r in found["tpr_at_fpr"]] == [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]
+    assert (found["n_rows"], found["n_lenses"], found["n_negatives"]) == (1620, 120, 1500)
+    assert set(found["by_kind"]) == {"control", "ring", "spiral", "companion"}
+    assert "theta_e_arcsec:1.0-1.5" in found["by_stratum"]
+    assert found["consistency"]["passed"]
+    assert found["calibration"] is None
+    assert found["calibration_reason"]
+
+
+def test_the_metrics_are_json_without_nan(result: Evaluation) -> None:
+    text = json.dumps(metrics.finite(result.metrics), allow_nan=False)
+    assert json.loads(text)["n_lenses"] == 120
+
+
+def test_infinite_values_become_null() -> None:
+    assert metrics.finite({"a": [math.inf, 1.0], "b": math.nan}) == {"a": [None, 1.0], "b": None}
+
+
+def test_the_headline_rate_is_on_the_sky_and_the_raw_one_is_stress(result: Evaluation) -> None:
+    on_sky, stress = result.metrics["fpr_at_tpr"][3], result.metrics["stress"]["fpr_at_tpr"][3]
+    by_kind = {
+        k: next(r for r in e["fpr_at_tpr"] if r["at"] == 0.85)
+        for k, e in result.metrics["by_kind"].items()
+    }
+    weights = result.metrics["kind_weights"]
+    assert on_sky["value"] == pytest.approx(
+        sum(weights[k] * r["value"] for k, r in by_kind.items())
+    )
+    assert stress["value"] == pytest.approx(sum(r["k"] for r in by_kind.values()) / 1500)
+    assert on_sky["value"] < stress["value"]
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+def test_without_weights_the_sky_and_stress_are_the_same() -> None:
+    made = rows(
+        score=np.random.default_rng(1).normal(size=900),
+        is_lens=np.arange(900) < 100,
+        columns={c: np.full(900, 30.0) for c in COLUMNS},
+    )
+    found = metrics.evaluate(made, PLAN).metrics
+    assert found["stress"]["fpr_at_tpr"] == found["fpr_at_tpr"]
+    assert found["stress"]["tpr_at_fpr"] == found["tpr_at_fpr"]
+
+
+def test_operating_points_come_from_calib_and_are_measured_on_test(result: Evaluation) -> None:
+    first, *_, last = result.metrics["operating_points"]
+    assert (first["chosen_on"], first["n_chosen_on"]) == ("calib", 1500)
+    assert first["tpr"]["threshold"] == first["threshold"] == first["fpr"]["threshold"]
+    assert first["tpr"]["n"] == 120
+    assert "Clopper-Pearson" in first["tpr"]["method"]
+    assert last["tpr"] is None
+    assert last["note"].startswith("not resolvable with 1,500 negatives of calib")
+
+
+def test_copies_of_every_row_change_only_the_count_of_rows(result: Evaluation) -> None:
+    once = scores(120, 1500)
+    twice = evaluated(pa.concat_tables([once, once])).metrics
+    for name in ("fpr_at_tpr", "tpr_at_fpr"):
+        for a, b in zip(twice[name], result.metrics[name], strict=True):
+            numbers = [(r["value"], r["low"], r["high"], r["k"]) for r in (a, b)]
+            assert numbers[0] == pytest.approx(numbers[1])
+    assert (twice["n_rows"], twice["n_lenses"], twice["n_negatives"]) == (3240, 120, 1500)
+
+
+def test_an_empty_headline_stratum_says_so() -> None:
+    plan = Plan(PLAN.draws, "sim", "x", (1e-3,), {}, {"arc_snr_g": 1e9})
+    made = from_scores(scores(50, 300), weight=None, columns=COLUMNS)
+    found = metrics.evaluate(made, plan)
+    assert found.headline is None
+    entry = found.metrics["by_stratum"]["headline"]
+    assert entry["n_lenses"] == 0
+    assert entry["tpr_at_fpr"][0]["note"] == "no lens in this stratum"
+
+
+def test_the_flat_table_holds_the_same_rates(result: Evaluation) -> None:
+    flat = metrics.flat(metrics.finite(result.metrics))
+    row = {"measure": "fpr_at_tpr", "stratum": "ring", "at": 0.85}
+    (found,) = [r for r in flat.to_pylist() if row.items() <= r.items()]
+    expected = result.metrics["by_kind"]["ring"]["fpr_at_tpr"][3]
+    assert (found["value"], found["high"]) == (expected["value"], expected["high"])
+
+
+def test_lenses_are_weighted_to_their_population_where_asked() -> None:
+    table = scores(120, 300)
+    weighted = from_scores(table, weight="weight_population", columns=COLUMNS)
+    found = metrics.evaluate(weighted, PLAN).metrics
+    assert found["is_weighted_to_population"]
+    assert 60 < found["effective_lenses"] < 120
+
+
+@pytest.mark.slow
+def test_a_million_rows_take_seconds() -> None:
+    n = 1_000_000
+    made = rows(
+        score=np.random.default_rng(1).normal(size=n) + 3 * (np.arange(n) < 20_000),
+        is_lens=np.arange(n) < 20_000,
+        columns={c: np.full(n, 30.0) for c in COLUMNS},
+    )
+    start = time.perf_counter()
+    metrics.evaluate(made, PLAN)
+    assert time.perf_counter() - start < 30

@@ -1,0 +1,207 @@
+"""Training learns, continues after a kill as if nothing had happened, and names bad stamps."""
+
+import csv
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from ml_builders import NORMALISE, blobs, recipe, rows, same, training, validation
+
+from darkhaloscope.core.contracts import Device
+from darkhaloscope.core.errors import ConfigError, DataError
+from darkhaloscope.ml import networks
+from darkhaloscope.ml.batches import Batch, Drawn, Fixed, Plan
+from darkhaloscope.ml.fit import Fitted, fit, precision_on
+
+
+def fitted(folder: Path, source: Drawn | None = None, **changes: object) -> Fitted:
+    network = networks.make("small", bands=2, seed=1)
+    folder.mkdir(exist_ok=True)
+    return fit(
+        network,
+        source or training(),
+        validation(),
+        recipe=recipe(**changes),
+        scratch=folder,
+        device=Device(threads=1),
+    )
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for a kill; nothing of the package catches it."""
+
+
+def killed_in(epoch: int) -> Drawn:
+    """A source that fails in the second batch of an epoch."""
+    source = training()
+    plain = source.make
+    calls = 0
+
+    def make(part: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == epoch * source.steps + 2:
+            raise Killed
+        return plain(part)  # type: ignore[arg-type]
+
+    return replace(source, make=make)  # type: ignore[arg-type]
+
+
+def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_network_learns_32_stamps_by_heart(tmp_path: Path) -> None:
+    plan = Plan(16, 64, {"lens": 0.5, "control": 0.5}, 0, 16, 5)
+    source = Drawn(rows(32), same, blobs(), plan, NORMALISE)
+    seen = Fixed(rows(32), blobs(), 8, 16, NORMALISE)
+    done = fit(
+        networks.make("small", bands=2, seed=1),
+        source,
+        seen,
+        recipe=recipe(max_epochs=8),
+        scratch=tmp_path,
+        device=Device(),
+    )
+    assert done.chosen.val_loss < 0.05
+    assert done.chosen.val_auroc == 1.0
+
+
+def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path) -> None:
+    undisturbed = fitted(tmp_path / "whole")
+    with pytest.raises(Killed):
+        fitted(tmp_path / "cut", killed_in(2))
+    assert len((tmp_path / "cut" / "history.csv").read_text().splitlines()) == 3
+    continued = fitted(tmp_path / "cut")
+    assert same_weights(continued.last, undisturbed.last)
+    assert same_weights(continued.best, undisturbed.best)
+    for got, expected in zip(continued.history, undisturbed.history, strict=True):
+        assert replace(got, seconds=0) == replace(expected, seconds=0)
+    assert "continuing after epoch 2" in (tmp_path / "cut" / "training.log").read_text()
+
+
+def test_a_process_killed_outright_leaves_what_it_needs_to_continue(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from dataclasses import replace
+from pathlib import Path
+import ml_builders as b
+from darkhaloscope.core.contracts import Device
+from darkhaloscope.ml import fit, networks
+source = b.training()
+calls = 0
+def make(part):
+    global calls
+    calls += 1
+    if calls == 7:
+        os._exit(9)
+    return b.blobs()(part)
+fit.fit(networks.make("small", bands=2, seed=1), replace(source, make=make), b.validation(),
+        recipe=b.recipe(), scratch=Path({str(tmp_path)!r}), device=Device())
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == 9, done.stderr.decode()
+    continued = fitted(tmp_path)
+    assert [epoch.epoch for epoch in continued.history] == [0, 1, 2]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = fitted(tmp_path, patience=1, learning_rate=1e-9, ema_decay=0.0, max_epochs=6)
+    assert len(first.history) < 6
+    again = fitted(
+        tmp_path, killed_in(0), patience=1, learning_rate=1e-9, ema_decay=0.0, max_epochs=6
+    )
+    assert again.history == first.history
+    assert same_weights(again.last, first.last)
+
+
+def test_every_epoch_is_asked_for_once_and_in_order(tmp_path: Path) -> None:
+    asked = []
+
+    class Watched(Drawn):
+        def batches(self, epoch: int) -> Iterator[Batch]:
+            asked.append(epoch)
+            return super().batches(epoch)
+
+    source = training()
+    watched = Watched(source.rows, same, source.make, source.plan, NORMALISE)
+    fitted(tmp_path, watched, max_epochs=2)
+    fitted(tmp_path, watched, max_epochs=4)
+    assert asked == [0, 1, 2, 3]
+
+
+def test_history_has_a_row_an_epoch(tmp_path: Path) -> None:
+    done = fitted(tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in found] == [0, 1, 2]
+    assert [int(row["stamps_seen"]) for row in found] == [32, 64, 96]
+    assert [float(row["val_loss"]) for row in found] == [e.val_loss for e in done.history]
+    assert float(found[-1]["learning_rate"]) == 0
+    assert found[-1]["seconds"] > "0"
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_stamp(tmp_path: Path) -> None:
+    source = training()
+    plain = source.make
+
+    def make(part: object) -> object:
+        raw = plain(part)  # type: ignore[arg-type]
+        raw.pixels[part["stamp_id"].to_numpy() == 17] = torch.nan  # type: ignore[index]
+        return raw
+
+    with pytest.raises(DataError, match=r"stamps with pixels that are not finite: 17\. Look"):
+        fitted(tmp_path, replace(source, make=make, plan=replace(source.plan, epoch_stamps=64)))  # type: ignore[arg-type]
+
+
+def test_a_loss_that_overflows_names_the_whole_batch(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"all stamps of the batch: (\d+, ){7}\d+\. Look"):
+        fitted(tmp_path, learning_rate=1e30, gradient_clip=float("inf"), warmup_steps=0)
+
+
+def test_without_an_average_the_last_weights_are_the_networks_own(tmp_path: Path) -> None:
+    network = networks.make("small", bands=2, seed=1)
+    done = fit(
+        network,
+        training(),
+        validation(),
+        recipe=recipe(ema_decay=0.0, max_epochs=1),
+        scratch=tmp_path,
+        device=Device(),
+    )
+    assert same_weights(done.last, dict(network.state_dict()))
+
+
+def test_bf16_trains_too(tmp_path: Path) -> None:
+    assert fitted(tmp_path, precision="bf16").history[-1].val_auroc > 0.9
+
+
+def test_nothing_is_printed_and_loggers_are_left_as_they_were(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ours = logging.getLogger("darkhaloscope.ml")
+    before, threads = (ours.level, list(ours.handlers)), torch.get_num_threads()
+    fitted(tmp_path, max_epochs=1)
+    assert (ours.level, list(ours.handlers)) == before
+    assert torch.get_num_threads() == threads
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        precision_on(Device(), "fp16")
+
+
+@pytest.mark.parametrize(("has", "expected"), [({"amx_bf16": True}, "bf16"), ({}, "fp32")])
+def test_auto_takes_bf16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert precision_on(Device(), "auto") == expected

@@ -1,0 +1,289 @@
+"""Rows of the manifest: what belongs to a row, who plays what, and what a negative stands for."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manifest_builders import (
+    BANDS,
+    KINDS,
+    ONE_KIND_EACH,
+    PAIRED,
+    SKY_SHARES,
+    config,
+    cutouts_head,
+    span,
+    splits,
+)  # fmt: skip
+
+from darkhaloscope.core import keys, schemas
+from darkhaloscope.core.errors import DataError
+from darkhaloscope.lensing.caustics import multiply_imaged
+from darkhaloscope.ml import manifesting, roles
+
+
+def hosts(n: int, *, split: str | None = None, fwhm_r: float = 1.0) -> pa.Table:
+    targets = splits(n, split=split)
+    return manifesting.hosts_of(targets, cutouts_head(targets, fwhm_r=fwhm_r), BANDS)
+
+
+def of_kind(rows: pa.Table, *kinds: str) -> pa.Table:
+    return rows.filter(pc.is_in(rows["kind"], value_set=pa.array(kinds)))
+
+
+def column(rows: pa.Table, name: str) -> np.ndarray:
+    values = rows[name].to_numpy(zero_copy_only=False)
+    return values.astype(np.float64) if values.dtype == np.float32 else values
+
+
+@settings(deadline=None, max_examples=8)
+@given(cut=st.integers(0, 40), seed=st.integers(0, 2**31), split=st.sampled_from(["train", "test"]))
+def test_rows_do_not_depend_on_how_targets_are_partitioned(cut: int, seed: int, split: str) -> None:
+    whole, settled = hosts(40, split=split), config(seed=seed)
+    parts = [manifesting.draw(p, split=split, config=settled) for p in (whole[:cut], whole[cut:])]
+    assert pa.concat_tables(parts).equals(manifesting.draw(whole, split=split, config=settled))
+
+
+def test_the_order_of_targets_changes_the_order_of_rows_alone() -> None:
+    forwards = hosts(30, split="train")
+    backwards = forwards.take(pa.array(np.arange(30)[::-1].copy()))
+    drawn = [manifesting.draw(h, split="train", config=config()) for h in (forwards, backwards)]
+    assert drawn[0].sort_by("stamp_id").equals(drawn[1].sort_by("stamp_id"))
+
+
+def test_ids_are_unique_over_kinds_copies_and_epochs() -> None:
+    plan = {**PAIRED, "copies": dict.fromkeys(KINDS, 3)}
+    settled, some = config(sets={"train": plan}), hosts(20, split="train")
+    epochs = [manifesting.draw(some, split="train", config=settled, epoch=e) for e in range(3)]
+    ids = np.concatenate([column(rows, "stamp_id") for rows in epochs])
+    assert len(np.unique(ids)) == len(ids) == 3 * 3 * 7 * 20
+    theta_e = [column(of_kind(rows, "lens"), "theta_e_arcsec") for rows in epochs]
+    assert not np.isin(theta_e[1], theta_e[0]).any()
+
+
+def test_redrawn_rows_are_those_of_the_epoch_in_the_order_asked_for() -> None:
+    some, settled = hosts(12, split="train"), config()
+    first = manifesting.draw(some, split="train", config=settled)
+    second = manifesting.draw(some, split="train", config=settled, epoch=1)
+    order = np.random.default_rng(1).integers(0, first.num_rows, 50)
+    got = manifesting.redraw(first.take(pa.array(order)), some, config=settled, epoch=1)
+    for name in set(got.column_names) - {"pair_id"}:
+        assert (
+            got[name].combine_chunks().equals(second.take(pa.array(order))[name].combine_chunks())
+        )
+    assert manifesting.redraw(first, some, config=settled, epoch=0).equals(first)
+
+
+def test_a_redrawn_row_without_its_galaxy_is_refused() -> None:
+    some, settled = hosts(12, split="train"), config()
+    rows = manifesting.draw(some, split="train", config=settled)
+    with pytest.raises(DataError, match="have no cutout; rerun stage manifest"):
+        manifesting.redraw(rows, some[:5], config=settled, epoch=1)
+
+
+def test_only_lenses_are_labelled_one_and_only_they_are_multiply_imaged() -> None:
+    rows = manifesting.draw(hosts(60, split="train"), split="train", config=config())
+    label = column(rows, "label")
+    np.testing.assert_array_equal(label == 1, column(rows, "kind") == "lens")
+    seen = of_kind(rows, "lens", "single_image")
+    inside = multiply_imaged(
+        *(column(seen, f"src_{axis}_arcsec") for axis in "xy"),
+        theta_e=column(seen, "theta_e_arcsec"),
+        q=column(seen, "lens_q"),
+        phi=np.radians(column(seen, "lens_phi_deg")),
+        shear=column(seen, "shear"),
+        shear_phi=np.radians(column(seen, "shear_phi_deg")),
+    )
+    np.testing.assert_array_equal(inside, column(seen, "kind") == "lens")
+
+
+def test_a_companion_has_the_numbers_of_the_lens_that_it_names() -> None:
+    rows = manifesting.draw(hosts(30, split="train"), split="train", config=config())
+    lenses, companions = (of_kind(rows, kind) for kind in ("lens", "companion"))
+    at = pc.index_in(companions["pair_id"], value_set=lenses["stamp_id"].combine_chunks())
+    lenses = lenses.take(at)
+    for name in ("source_id", "src_mag_g", "src_r_eff_arcsec", "theta_e_arcsec", "src_x_arcsec"):
+        assert companions[name].combine_chunks().equals(lenses[name].combine_chunks())
+    ratio = column(companions, "shape_radius_arcsec") / column(lenses, "theta_e_arcsec")
+    assert ratio.min() >= 0.7 - 1e-6
+    assert ratio.max() <= 1.6 + 1e-6
+    assert lenses["shape_radius_arcsec"].null_count == lenses.num_rows
+
+
+def test_paired_controls_name_their_lens_and_copies_without_one_name_none() -> None:
+    plan = {**PAIRED, "copies": {"lens": 1, "control": 2}}
+    rows = manifesting.draw(
+        hosts(10, split="train"), split="train", config=config(sets={"train": plan})
+    )
+    controls = of_kind(rows, "control")
+    paired = controls.filter(pc.is_valid(controls["pair_id"]))
+    assert (controls.num_rows, paired.num_rows) == (20, 10)
+    assert set(column(paired, "copy")) == {0}
+    lens = of_kind(rows, "lens").take(
+        pc.index_in(paired["pair_id"], value_set=of_kind(rows, "lens")["stamp_id"].combine_chunks())
+    )
+    assert lens["target_id"].combine_chunks().equals(paired["target_id"].combine_chunks())
+
+
+def test_where_each_galaxy_plays_one_kind_negatives_are_unique_and_no_lens_host() -> None:
+    rows = manifesting.draw(hosts(800, split="test"), split="test", config=config())
+    negatives = rows.filter(pc.equal(rows["label"], 0))
+    targets = column(negatives, "target_id")
+    assert len(np.unique(targets)) == len(targets)
+    assert not np.isin(column(of_kind(rows, "lens"), "target_id"), targets).any()
+    counted = Counter(column(negatives, "kind"))
+    expected = {k: 800 * share for k, share in ONE_KIND_EACH["shares"].items() if k != "lens"}
+    for kind, number in expected.items():
+        assert abs(counted[kind] - number) < 4 * np.sqrt(number), kind
+
+
+def test_weights_to_the_sky_give_each_kind_its_natural_share() -> None:
+    rows = manifesting.draw(hosts(3000, split="test"), split="test", config=config())
+    negatives = rows.filter(pc.equal(rows["label"], 0))
+    weight, kind = column(negatives, "sky_weight"), column(negatives, "kind")
+    for name, share in SKY_SHARES.items():
+        got = weight[kind == name].sum() / len(weight)
+        assert got == pytest.approx(share, rel=4 / np.sqrt((kind == name).sum())), name
+    assert set(weight[kind == "halo_ring"]) == {0.0}
+    assert of_kind(rows, "lens")["sky_weight"].null_count == of_kind(rows, "lens").num_rows
+
+
+def test_weights_of_paired_sets_count_copies() -> None:
+    settled = config(sets={"train": {**PAIRED, "copies": {"lens": 1, "control": 3, "ring": 1}}})
+    rows = manifesting.draw(hosts(10, split="train"), split="train", config=settled)
+    assert set(column(of_kind(rows, "control"), "sky_weight")) == {0.9 / 0.75}
+    assert set(column(of_kind(rows, "ring"), "sky_weight")) == {0.001 / 0.25}
+
+
+def test_host_matched_controls_are_like_the_hosts_of_the_lenses_they_name() -> None:
+    plan = {**ONE_KIND_EACH, "controls": "host_matched"}
+    settled = config(
+        sets={"test": plan}, physical={**config().physical.model_dump(), "keep_weight": 0}
+    )
+    some = hosts(600, split="test")
+    rows = manifesting.draw(some, split="test", config=settled)
+    controls, lenses = of_kind(rows, "control"), of_kind(rows, "lens")
+    assert controls["pair_id"].null_count == 0
+    assert len(set(column(controls, "pair_id"))) == controls.num_rows
+    lenses = lenses.take(
+        pc.index_in(controls["pair_id"], value_set=lenses["stamp_id"].combine_chunks())
+    )
+    apart = np.abs(column(controls, "host_mag_z") - column(lenses, "host_mag_z"))
+    assert apart.max() < roles.MATCH_DISTANCE * roles.MATCH_SCALES["mag_z"]
+    assert not set(column(controls, "target_id")) & set(column(lenses, "target_id"))
+
+
+def test_sources_of_two_splits_never_share_an_id() -> None:
+    some = hosts(2000)
+    used = {
+        name: set(column(rows, "source_id")[~np.isnan(column(rows, "source_id"))].tolist())
+        for name in ("train", "val", "calib", "test")
+        if (rows := manifesting.draw(some, split=name, config=config())).num_rows
+    }
+    for name, ids in used.items():
+        others = set().union(*(v for k, v in used.items() if k != name))
+        assert ids
+        assert not ids & others
+
+
+def test_a_source_id_says_its_split() -> None:
+    for name, bits in manifesting.SPLIT_BITS.items():
+        rows = manifesting.draw(hosts(10, split=name), split=name, config=config())
+        ids = rows["source_id"].drop_null().to_numpy()
+        assert set((ids & 3).tolist()) == {bits}
+
+
+def test_targets_with_too_wide_a_psf_are_dropped_with_their_controls() -> None:
+    wide = hosts(10, split="train", fwhm_r=6.0)  # 0.5 x 6" is beyond the largest theta_E
+    assert manifesting.draw(wide, split="train", config=config()).num_rows == 0
+    assert manifesting.sky_rows(wide, BANDS).num_rows == 10
+
+
+def test_einstein_radii_respect_the_seeing() -> None:
+    rows = manifesting.draw(hosts(200, split="train", fwhm_r=2.0), split="train", config=config())
+    ratio = column(of_kind(rows, "lens"), "theta_e_over_fwhm_r")
+    assert ratio.min() >= 0.5 - 1e-6
+    expected = column(of_kind(rows, "lens"), "theta_e_arcsec") / (2.0 / 0.75)
+    np.testing.assert_allclose(
+        column(of_kind(rows, "lens"), "theta_e_over_psfsize_r"), expected, rtol=1e-6
+    )
+
+
+def test_training_rows_have_a_target_signal_and_physical_rows_a_weight() -> None:
+    some, settled = hosts(100), config()
+    train = manifesting.draw(some, split="train", config=settled)
+    test = manifesting.draw(some, split="test", config=settled)
+    light = train.filter(pc.not_equal(train["kind"], "control"))
+    assert light["arc_snr_target"].null_count == 0
+    assert pc.min_max(light["arc_snr_target"]).as_py()["min"] >= 15
+    assert train["weight_population"].null_count == train.num_rows
+    assert test["arc_snr_target"].null_count == test.num_rows
+    assert of_kind(test, "lens")["weight_population"].null_count == 0
+    copies = ONE_KIND_EACH["copies"]["lens"]
+    assert column(of_kind(test, "lens"), "weight_population").min() >= 0.02 / copies - 1e-12
+
+
+def test_the_grid_is_that_of_its_name() -> None:
+    grid = {"prior": "grid_small", "lens_q": span(0.5, 1.0)}
+    settled = config(training=grid, min_theta_e_over_fwhm=0.0)
+    some = hosts(50, split="train")
+    rows = of_kind(manifesting.draw(some, split="train", config=settled), "lens")
+    assert set(column(rows, "theta_e_arcsec").round(3)) == {0.3, 0.6, 1.0}
+    dmag = column(rows, "src_mag_r") - manifesting.dereddened_mag(some, "r")
+    assert set(dmag.round(3)) == {1.0, 2.0}
+    assert rows["arc_snr_target"].null_count == rows.num_rows
+
+
+def test_a_host_coloured_ring_has_the_hosts_colours() -> None:
+    shapes = {**config().shapes.model_dump(), "halo_ring_host_coloured_share": 1.0}
+    some = hosts(20, split="train")
+    rows = of_kind(manifesting.draw(some, split="train", config=config(shapes=shapes)), "halo_ring")
+    got = column(rows, "src_mag_g") - column(rows, "src_mag_z")
+    expected = manifesting.dereddened_mag(some, "g") - manifesting.dereddened_mag(some, "z")
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_the_sky_has_one_row_for_each_target_of_every_split() -> None:
+    some = hosts(25)
+    rows = manifesting.sky_rows(some, BANDS)
+    assert rows["target_id"].equals(some["target_id"])
+    assert set(column(rows, "split")) == set(schemas.SPLITS)
+    for name in ("label", "sky_weight", "weight_population", "source_id"):
+        assert rows[name].null_count == 25
+    np.testing.assert_array_equal(
+        column(rows, "stamp_id"), keys.stamp_id(column(some, "target_id"), "sky", np.zeros(25, int))
+    )
+
+
+def test_refused_targets_are_no_hosts_and_lost_ones_are_named() -> None:
+    targets = splits(5)
+    head = cutouts_head(targets)
+    refused = head.set_column(
+        head.schema.get_field_index("refused"), "refused",
+        pa.array([None, "band g is missing", None, None, None]),
+    )  # fmt: skip
+    assert manifesting.hosts_of(targets, refused, BANDS).num_rows == 4
+    with pytest.raises(DataError, match="2 of 5 targets have no row in cutouts"):
+        manifesting.hosts_of(targets, head[:3], BANDS)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_host_and_one_host(n: int) -> None:
+    for split in ("train", "test"):
+        rows = manifesting.draw(hosts(n, split=split), split=split, config=config())
+        checked = schemas.conform(rows, schemas.manifest(BANDS), where="test")
+        assert checked.num_rows >= (7 if n and split == "train" else 0)
+
+
+def test_a_set_that_is_not_planned_is_empty() -> None:
+    settled = config(sets={"test": ONE_KIND_EACH})
+    assert manifesting.draw(hosts(5, split="train"), split="train", config=settled).num_rows == 0
+
+
+def test_light_is_dimmed_by_the_dust_of_its_host() -> None:
+    rows = manifesting.draw(hosts(3, split="train"), split="train", config=config())
+    assert set(column(rows, "mw_transmission_g").round(6)) == {0.9}

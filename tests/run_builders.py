@@ -1,0 +1,76 @@
+"""A run small enough for a test: the demo's own recipe on a sky of a few patches."""
+
+import copy
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+TINY_SKY = {
+    "n_fields": 6,
+    "bricks_per_field": [1, 1],
+    "brick_size_px": 640,
+    "lrg_per_deg2": 25_000,
+    "bricks_without_band": 1,
+}
+TINY_FLOORS = {"lens": 2, "spiral": 1, "edge_on": 1, "ring": 1, "merger": 1}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The tables of a preset."""
+    return tomllib.loads((files("darkhaloscope.presets") / f"{name}.toml").read_text())
+
+
+def tiny_tables(name: str = "demo") -> dict[str, Any]:
+    """A preset made tiny: some 150 targets in six patches, two short epochs."""
+    tables = copy.deepcopy(preset(name))
+    tables["simulate"].update(TINY_SKY)
+    tables["simulate"]["floors"].update(TINY_FLOORS)
+    tables["splits"].update(seed=SPLIT_SEED, shares_tolerance=0.3)
+    for model in tables["model"].values():
+        model.update(network="small", max_epochs=2, epoch_stamps=128, batch_size=32, warmup_steps=1)
+    tables["report"].update(interval_draws=500, gallery_stamps=2)
+    return tables
+
+
+SPLIT_SEED = 187  # gives each of the four splits at least one of the six patches
+
+
+def write_run(tables: dict[str, Any], file: Path) -> Path:
+    """Write a run's file."""
+    file.write_text(to_toml(tables))
+    return file
+
+
+def to_toml(tables: dict[str, Any]) -> str:
+    """TOML of nested tables; every leaf as an inline value."""
+    lines: list[str] = []
+
+    def section(name: str, table: dict[str, Any]) -> None:
+        if name:
+            lines.append(f"[{name}]")
+        lines.extend(f"{k} = {inline(v)}" for k, v in table.items() if not is_section(v))
+        for key, value in table.items():
+            if is_section(value):
+                section(f"{name}.{key}" if name else key, value)
+
+    section("", tables)
+    return "\n".join(lines) + "\n"
+
+
+def is_section(value: Any) -> bool:
+    """Whether a value is written as a section of its own."""
+    return isinstance(value, dict)
+
+
+def inline(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list):
+        return "[" + ", ".join(inline(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {inline(v)}" for k, v in value.items()) + " }"
+    return repr(value)

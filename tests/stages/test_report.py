@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from evaluate_builders import BANDS, cutouts, hosts, report_config, scores, sky
+from pydantic import ValidationError
+
+from darkhaloscope.core.contracts import Scratch
+from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.settings.candidates import CandidatesConfig
+from darkhaloscope.stages import candidates, report
+
+
+class Pixels:
+    """Flat stamps; remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def stamps(self, ids: np.ndarray) -> np.ndarray:
+        self.asked += ids.tolist()
+        return np.full((len(ids), len(BANDS), 64, 64), 0.01, np.float32)
+
+    def cutouts(self, target_ids: np.ndarray) -> np.ndarray:
+        self.asked += target_ids.tolist()
+        return np.full((len(target_ids), len(BANDS), 80, 80), 0.01, np.float32)
+
+
+def every() -> pa.Table:
+    return pa.concat_tables([scores(60, 500), scores(50, 450, of="calib"), sky(10)])
+
+
+def written(folder: Path, table: pa.Table | None = None, **options: Any) -> tuple[Path, Pixels]:
+    table, pixels = every() if table is None else table, Pixels()
+    made = report.run(
+        scores=table,
+        splits=hosts(table),
+        cutouts=cutouts(table, ["missing band z"]),
+        scratch=Scratch(folder),
+        pixels=pixels,
+        config=report_config(**options.pop("config", {})),
+        **options,
+    )
+    return made, pixels
+
+
+def top() -> pa.Table:
+    table = sky(10)
+    config = CandidatesConfig(
+        bands=BANDS, pixel_scale_arcsec=0.262, model="small", merge_arcsec=1.0, viewer_layer="x"
+    )
+    return candidates.run(scores=table, splits=hosts(table), cutouts=cutouts(table), config=config)
+
+
+def test_the_folder_holds_the_page_and_its_figures(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path, candidates=top())
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "index.html",
+        "metrics.json",
+        "metrics.parquet",
+    ]
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["n_lenses"] == 60
+    assert figures["consistency"]["passed"]
+    flat = pq.read_table(folder / "metrics.parquet").to_pylist()
+    (auroc,) = [r["value"] for r in flat if (r["measure"], r["stratum"]) == ("auroc", "all")]
+    assert auroc == figures["auroc"]["value"]
+    page = (folder / "index.html").read_text()
+    for said in ("missing band z", "Missed lenses", "Top of the sky", "What it must not be used"):
+        assert said in page
+
+
+def test_the_same_scores_in_another_order_write_the_same_bytes(tmp_path: Path) -> None:
+    table = every()
+    order = np.random.default_rng(1).permutation(table.num_rows)
+    first, _ = written(tmp_path / "a", table)
+    second, _ = written(tmp_path / "b", table.take(order))
+    for name in ("metrics.json", "metrics.parquet"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_only_the_stamps_shown_are_asked_for(tmp_path: Path) -> None:
+    _, pixels = written(tmp_path, candidates=top())
+    assert len(pixels.asked) == 4 * 3
+
+
+def test_galleries_show_best_missed_and_worst(tmp_path: Path) -> None:
+    table = scores(60, 500)
+    _, pixels = written(tmp_path, pa.concat_tables([table, scores(50, 450, of="calib")]))
+    lenses = table.filter(pa.compute.equal(table["label"], 1)).sort_by("logit")
+    negatives = table.filter(pa.compute.equal(table["label"], 0)).sort_by("logit")
+    best = lenses["stamp_id"].to_pylist()[:-4:-1]
+    worst = negatives["stamp_id"].to_pylist()[:-4:-1]
+    assert pixels.asked[:3] == best
+    assert pixels.asked[6:9] == worst
+
+
+def test_a_simulated_galaxy_has_no_link_to_the_real_sky(tmp_path: Path) -> None:
+    simulated, _ = written(tmp_path / "a", candidates=top())
+    real, _ = written(tmp_path / "b", candidates=top(), config={"sky": "real"})
+    link = 'href="https://www.legacysurvey.org'
+    assert link not in (simulated / "index.html").read_text()
+    assert link in (real / "index.html").read_text()
+
+
+def test_cautions_name_what_the_test_set_does_not_hold(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path)
+    page = (folder / "index.html").read_text()
+    assert "single_image, edge_on, merger" in page
+    assert "For any statement about the real sky" in page
+
+
+def test_without_candidates_and_galleries_the_report_is_whole(tmp_path: Path) -> None:
+    folder, pixels = written(tmp_path, config={"gallery_stamps": 0})
+    assert pixels.asked == []
+    assert 'id="galleries"' not in (folder / "index.html").read_text()
+
+
+def test_a_set_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="scores of small, set calib cannot be evaluated"):
+        written(tmp_path, scores(20, 50))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"theta_e_edges_arcsec": (1.0, 0.5)}, "must rise"),
+        ({"arc_snr_band": "i"}, "not among the run's bands"),
+        ({"bands": ("g", "z")}, "need the band r"),
+        ({"prevalences": (1.0,)}, "less than 1"),
+        ({"unknown": 1}, "Extra inputs"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        report_config(**changed)

@@ -1,0 +1,106 @@
+"""Scores belong to their rows, whatever the batch, the order, or the way to the pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ml_builders import BANDS, SCALE_ARCSEC, cutouts, manifest, noise, saved_model, stamps
+
+from darkhaloscope.core import schemas
+from darkhaloscope.core.contracts import Device, TrainedModel
+from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.settings.scores import ScoresConfig
+from darkhaloscope.data.pixels import encode
+from darkhaloscope.stages import scores
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> TrainedModel:
+    return TrainedModel("demo", saved_model(tmp_path))
+
+
+def scored(model: TrainedModel, batch_rows: int = 4, **tables: pa.Table | None) -> pa.Table:
+    config = ScoresConfig(bands=BANDS, pixel_scale_arcsec=SCALE_ARCSEC, batch_rows=batch_rows)
+    table = scores.run(model=model, device=Device(), config=config, **tables)
+    return schemas.conform(table, schemas.scores(BANDS), where="scores")
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 100])
+def test_the_batch_changes_no_logit(model: TrainedModel, batch_rows: int) -> None:
+    whole = scored(model, stamps=stamps(10))
+    got = scored(model, batch_rows, stamps=stamps(10))
+    np.testing.assert_allclose(got["logit"].to_numpy(), whole["logit"].to_numpy(), atol=1e-5)
+    assert got.drop_columns("logit").equals(whole.drop_columns("logit"))
+
+
+def test_the_order_of_rows_changes_no_logit(model: TrainedModel) -> None:
+    whole = scored(model, stamps=stamps(10))
+    order = np.array([7, 2, 9, 0, 1, 3, 8, 4, 6, 5])
+    got = scored(model, stamps=stamps(10).take(order))
+    assert got["stamp_id"].to_pylist() == (order + 1).tolist()
+    np.testing.assert_allclose(got["logit"].to_numpy(), whole["logit"].to_numpy()[order], atol=1e-5)
+
+
+def test_the_sky_is_scored_as_stamps_of_its_cutouts_would_be(model: TrainedModel) -> None:
+    sky = scored(model, manifest=manifest(6), cutouts=cutouts(6))
+    centre = encode(np.ascontiguousarray(noise(6, 24)[:, :, 4:20, 4:20]))
+    cut = scored(model, stamps=stamps(6, pixels=centre))
+    np.testing.assert_allclose(sky["logit"].to_numpy(), cut["logit"].to_numpy(), atol=1e-5)
+
+
+def test_rows_say_their_set_and_keep_what_evaluation_needs(model: TrainedModel) -> None:
+    val = scored(model, stamps=stamps(4))
+    sky = scored(model, manifest=manifest(4), cutouts=cutouts(4))
+    assert val["set"].to_pylist() == ["val"] * 4
+    assert val["ground_visible"].to_pylist() == [True, False, True, False]
+    assert val["theta_e_arcsec"].to_pylist() == [1.5] * 4
+    assert sky["set"].to_pylist() == ["sky"] * 4
+    assert sky["split"].to_pylist() == ["guard"] * 4
+    assert sky["theta_e_arcsec"].null_count == 4
+    assert sky["label"].null_count == 4
+    assert sky["psf_fwhm_r_arcsec"].to_pylist() == pytest.approx([1.1] * 4)
+
+
+def test_only_rows_of_kind_sky_are_scored_in_the_sky(model: TrainedModel) -> None:
+    mixed = manifest(4, kind=["sky", "lens", "sky", "control"])
+    got = scored(model, manifest=mixed, cutouts=cutouts(4))
+    assert got["target_id"].to_pylist() == [101, 103]
+
+
+def test_the_sky_level_of_a_row_is_its_own(model: TrainedModel) -> None:
+    flat = {f"sky_median_{b}_nmgy": np.zeros(6, np.float32) for b in BANDS}
+    one = scored(model, stamps=stamps(6))
+    other = scored(model, stamps=stamps(6, **flat))
+    change = np.abs(one["logit"].to_numpy() - other["logit"].to_numpy())
+    assert change[0] < 1e-6  # its sky was 0 already
+    assert change[5] > 1e-4
+
+
+def test_no_rows_give_no_scores(model: TrainedModel) -> None:
+    assert scored(model, stamps=stamps(2)[:0]).num_rows == 0
+    assert scored(model, manifest=manifest(2)[:0], cutouts=cutouts(2)).num_rows == 0
+
+
+def test_a_target_without_pixels_is_an_error(model: TrainedModel) -> None:
+    with pytest.raises(DataError, match="run stage manifest again"):
+        scored(model, manifest=manifest(3), cutouts=cutouts(2))
+
+
+def test_pixels_of_another_size_are_refused(model: TrainedModel) -> None:
+    with pytest.raises(DataError, match="12 px, not 16 px"):
+        scored(model, stamps=stamps(2, pixels=encode(noise(2, 12))))
+
+
+def test_neither_stamps_nor_sky_is_an_error(model: TrainedModel) -> None:
+    with pytest.raises(DataError, match="needs stamps, or for the sky"):
+        scored(model)
+
+
+def test_what_the_stage_reads_is_enough_for_it(model: TrainedModel) -> None:
+    read = {i.table: i.schema(BANDS).names for i in scores.STAGE.inputs}
+    whole = scored(model, stamps=stamps(4))
+    assert scored(model, stamps=stamps(4).select(read["stamps"])).equals(whole)
+    tables = {"manifest": manifest(4), "cutouts": cutouts(4)}
+    least = {name: table.select(read[name]) for name, table in tables.items()}
+    assert scored(model, **least).equals(scored(model, **tables))
