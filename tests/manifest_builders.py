@@ -38,6 +38,7 @@ PHYSICAL = {
     "shear_scale": 0.04,
     "src_r_eff_scatter_dex": 0.2,
     "src_q": span(0.4, 1.0),
+    "flat_theta_e_share": 0.2,
     "keep_weight": 0.02,
 }
 SHAPES = {

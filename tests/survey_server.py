@@ -25,57 +25,8 @@ class Server:
         self.cut_short: dict[str, int] = {}
         self.at_once = self.most_at_once = 0
         self.slow_s = 0.0
-        server = self
-        lock = threading.Lock()
-
-        class Handler(SimpleHTTPRequestHandler):
-            def do_GET(self) -> None:
-                path = self.path.lstrip("/")
-                with lock:
-                    server.asked.append(path)
-                    server.at_once += 1
-                    server.most_at_once = max(server.most_at_once, server.at_once)
-                try:
-                    self._answer(path)
-                finally:
-                    with lock:
-                        server.at_once -= 1
-
-            def do_HEAD(self) -> None:
-                path = self.path.lstrip("/")
-                if server.faults.get(path):
-                    self._fail(path)
-                else:
-                    super().do_HEAD()
-
-            def _fail(self, path: str) -> None:
-                status, headers = server.faults[path].pop(0)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def _answer(self, path: str) -> None:
-                if server.slow_s:
-                    time.sleep(server.slow_s)
-                if server.faults.get(path):
-                    self._fail(path)
-                elif server.cut_short.get(path):
-                    server.cut_short[path] -= 1
-                    content = (folder / path).read_bytes()
-                    self.send_response(200)
-                    self.send_header("Content-Length", str(len(content)))
-                    self.end_headers()
-                    self.wfile.write(content[: len(content) // 2])
-                    self.close_connection = True
-                else:
-                    super().do_GET()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        handler = partial(Handler, directory=str(folder))
+        self.lock = threading.Lock()
+        handler = partial(type("Handler", (_Handler,), {"owner": self}), directory=str(folder))
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.address = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
@@ -83,3 +34,53 @@ class Server:
     def close(self) -> None:
         self.http.shutdown()
         self.http.server_close()
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    owner: Server
+
+    def do_HEAD(self) -> None:
+        path = self.path.lstrip("/")
+        if self.owner.faults.get(path):
+            self._fail(path)
+        else:
+            super().do_HEAD()
+
+    def do_GET(self) -> None:
+        path, owner = self.path.lstrip("/"), self.owner
+        with owner.lock:
+            owner.asked.append(path)
+            owner.at_once += 1
+            owner.most_at_once = max(owner.most_at_once, owner.at_once)
+        try:
+            self._answer(path)
+        finally:
+            with owner.lock:
+                owner.at_once -= 1
+
+    def _answer(self, path: str) -> None:
+        if self.owner.slow_s:
+            time.sleep(self.owner.slow_s)
+        if self.owner.faults.get(path):
+            self._fail(path)
+        elif self.owner.cut_short.get(path):
+            self.owner.cut_short[path] -= 1
+            content = Path(self.directory, path).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+        else:
+            super().do_GET()
+
+    def _fail(self, path: str) -> None:
+        status, headers = self.owner.faults[path].pop(0)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass

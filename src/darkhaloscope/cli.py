@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 from enum import StrEnum
@@ -241,7 +242,7 @@ def _write_preset(file: Path, preset: str, area: str | None = None) -> None:
     """A preset as a new file, with the sky area filled in where one is given."""
     text = _preset_text(preset)
     if area is not None:
-        text = text.replace("area = []", f"area = [{_box(area)}]")
+        text = re.sub(r"^#? ?area = .*$", f"area = [{_box(area)}]", text, flags=re.MULTILINE)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -35,7 +35,7 @@ def curve(
         kind=np.tile(kind, copies),
         sky_weight=np.tile(weight, copies),
     )
-    return Curve(sample.lenses(made), sample.negatives(made, to_sky=True), Draws(1), "t")
+    return Curve(sample.lenses(made), sample.negatives(made, to_sky=True), Draws(1, 200), "t")
 
 
 def true_fpr(threshold: float, means: tuple[float, ...], sky: tuple[float, ...]) -> float:

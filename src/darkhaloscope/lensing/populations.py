@@ -133,13 +133,18 @@ def source_redshift(
     Returns:
         Redshifts above `z_above` and at most 4, and the share of p(z) that lies above, (n,) each.
     """
-    i = np.clip(np.asarray(mag_r, np.float64) + _I_FROM_R, 20.5, 25.5)
-    z0 = 0.0417 * i - 0.744
+    z0 = _redshift_scale(mag_r)
     behind = gammaincc(3.0, np.asarray(z_above, np.float64) / z0)
     beyond = gammaincc(3.0, MAX_SOURCE_Z / z0)
     share = np.maximum(behind - beyond, 0.0)
     drawn = z0 * gammainccinv(3.0, behind - np.asarray(uniform, np.float64) * share)
     return np.asarray(drawn), np.asarray(behind)
+
+
+def source_redshift_density(mag_r: ArrayLike, redshift: ArrayLike) -> Values:
+    """The density p(z) that `source_redshift` draws from, per unit redshift, shape (n,)."""
+    z0, z = _redshift_scale(mag_r), np.asarray(redshift, np.float64)
+    return np.asarray(z**2 * np.exp(-z / z0) / (2 * z0**3))
 
 
 def source_colour(
@@ -219,3 +224,8 @@ def mass_axis_ratio(light_q: ArrayLike, normal: ArrayLike) -> Values:
     """
     q = np.asarray(light_q, np.float64) * (0.99 + 0.11 * np.asarray(normal, np.float64))
     return np.asarray(np.clip(1 - np.abs(1 - q), 0.3, 1.0))
+
+
+def _redshift_scale(mag_r: ArrayLike) -> Values:
+    i = np.clip(np.asarray(mag_r, np.float64) + _I_FROM_R, 20.5, 25.5)
+    return np.asarray(0.0417 * i - 0.744)

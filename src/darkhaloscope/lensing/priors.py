@@ -45,6 +45,7 @@ LEAST_THETA_E_ARCSEC = 0.05  # below it nothing is drawn, whatever the seeing
 SOURCE_BEHIND_Z = 0.4  # training sources lie above this redshift, which sets their colours
 MAX_SHAPE_MAGNIFICATION = 15.0
 _CANDIDATES = 32
+_FLAT_TO_SIGMA, _FLAT_TO_Z = 4.0, 3.0  # of the dispersion's scatter; of the source
 _FARTHEST_TAIL = 30.0  # sigma; beyond it the normal distribution underflows
 
 
@@ -126,9 +127,13 @@ def physical(
 
     Redshift and dispersion come from the host's colour and luminosity; the source's magnitude is
     drawn flat and its redshift from p(z | magnitude) behind the lens; the dispersion is drawn from
-    its scatter, cut to what gives a resolved theta_E. The weight undoes all three:
+    its scatter, cut to what gives a resolved theta_E. A share of the rows has the last two flat
+    instead, so that large Einstein radii are seen too. The weight undoes all of it:
 
-        caustic area x counts(magnitude) x range of magnitudes x P(source behind) x P(theta_E).
+        caustic area x counts(magnitude) x range of magnitudes x p / q,
+
+    with p the density of source redshift and dispersion, and q that of the draw (with no flat
+    draws p / q is the probability of a source behind the lens times that of a resolved theta_E).
 
     Most such lenses weigh next to nothing. One of weight w is kept with the probability
     w / `prior.keep_weight`, at most 1, and then carries the larger of the two as
@@ -168,16 +173,7 @@ def _physical_once(
         colour, normal(stream="lens_z"), scatter=prior.host_z_scatter
     )
     mag = _flat(prior.src_mag_r, draw(stream="src_mag"))
-    src_z, behind = populations.source_redshift(mag, lens_z + 0.05, draw(stream="src_z"))
-
-    mean = populations.log_velocity_dispersion(hosts.mag_z, lens_z)
-    ends = [
-        (populations.log_dispersion_of(theta_e, lens_z, src_z) - mean)
-        / prior.dispersion_scatter_dex
-        for theta_e in (hosts.least_theta_e, prior.max_theta_e_arcsec)
-    ]
-    offset, share = _cut_normal(draw(stream="sigma_v"), *ends)
-    sigma = 10 ** (mean + prior.dispersion_scatter_dex * offset)
+    src_z, sigma, p_over_q = _behind(hosts, prior, lens_z, mag, draw)
     columns = {
         "theta_e_arcsec": populations.einstein_radius_arcsec(sigma, lens_z, src_z),
         **_mass_with_light(hosts, prior, draw, normal),
@@ -191,9 +187,50 @@ def _physical_once(
         "src_q": _flat(prior.src_q, draw(stream="src_q")),
     }
     per_area = populations.source_density(mag) * (prior.src_mag_r.high - prior.src_mag_r.low)
-    weight = multiply_imaged_area(**shape_of(columns)) * per_area * behind * share
+    weight = multiply_imaged_area(**shape_of(columns)) * per_area * p_over_q
     columns["weight_population"] = np.maximum(weight, prior.keep_weight)
-    return columns, draw(stream="kept") * prior.keep_weight < weight
+    return columns, (draw(stream="kept") * prior.keep_weight < weight) & (weight > 0)
+
+
+def _behind(
+    hosts: Hosts, prior: Physical, lens_z: Values, mag: Values, draw: Callable[..., Values]
+) -> tuple[Values, Values, Values]:
+    """Source redshift and velocity dispersion, and their density over that of the draw.
+
+    A mixture: as the population has them, cut to a resolved theta_E; or flat in redshift and in
+    log dispersion. Every value is weighed by the density of the whole mixture, so that no weight
+    exceeds the plain one's by more than 1 / (1 - flat share).
+    """
+    share_flat, nearest = prior.flat_theta_e_share, lens_z + 0.05
+    drawn_z, behind = populations.source_redshift(mag, nearest, draw(stream="src_z"))
+    farthest = np.maximum(_FLAT_TO_Z, nearest + 0.5)
+    flat_z = nearest + (farthest - nearest) * draw(stream="flat_src_z")
+    is_flat = draw(stream="is_flat") < share_flat
+    src_z = np.where(is_flat, flat_z, drawn_z)
+
+    mean, scatter = (
+        populations.log_velocity_dispersion(hosts.mag_z, lens_z),
+        prior.dispersion_scatter_dex,
+    )
+    low, high = (
+        (populations.log_dispersion_of(theta_e, lens_z, src_z) - mean) / scatter
+        for theta_e in (hosts.least_theta_e, prior.max_theta_e_arcsec)
+    )
+    offset, share = _cut_normal(draw(stream="sigma_v"), low, high)
+    start, end = np.maximum(low, -_FLAT_TO_SIGMA), np.minimum(high, _FLAT_TO_SIGMA)
+    width = np.maximum(end - start, 1e-9)
+    offset = np.where(is_flat, start + width * draw(stream="flat_sigma_v"), offset)
+
+    within = (offset >= start) & (offset <= end) & (src_z <= farthest) & (end > start)
+    p = populations.source_redshift_density(mag, src_z)
+    p = p * np.exp(-0.5 * offset**2) / np.sqrt(2 * np.pi)
+    flat = np.where(within, 1 / width, 0.0) / (farthest - nearest)
+    tiny = np.finfo(np.float64).tiny
+    # (1 - f) p / (behind x share) + f flat, over p
+    q_over_p = (1 - share_flat) / np.maximum(behind * share, tiny)
+    q_over_p = q_over_p + share_flat * flat / np.maximum(p, tiny)
+    possible = ~is_flat | (end > start)
+    return src_z, 10 ** (mean + scatter * offset), np.where(possible, 1 / q_over_p, 0.0)
 
 
 def source_light(

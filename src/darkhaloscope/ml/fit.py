@@ -115,8 +115,8 @@ def _cpu_computes_bf16() -> bool:
 
 
 def _trainer(each_epoch: Any, recipe: Recipe, device: Device, precision: str) -> Any:
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch import Trainer
-    from lightning.pytorch.plugins.environments import LightningEnvironment
 
     return Trainer(
         plugins=[LightningEnvironment()],  # one process, also inside a cluster's job

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from typing import Protocol
 from darkhaloscope.core.config import RunConfig
 from darkhaloscope.core.contracts import Device, Engine, Report
 from darkhaloscope.core.errors import ConfigError, DataError, StageError
+from darkhaloscope.data import store
 from darkhaloscope.engines.local import LocalEngine
 from darkhaloscope.pipeline.layout import Layout, TileSplits, tile_of
 from darkhaloscope.pipeline.registry import ORDER, needed_by, stage_named
@@ -89,7 +90,10 @@ def bring_up_to_date(
             keys = _asked(layout, name, only)
             if keys is None:
                 continue
-            made += _stage(task, keys, engine, progress, device)
+            if name == "images" and "cutouts" in stages and not survey.is_local:
+                made += _tile_by_tile(task, keys, engine, progress, device)
+            else:
+                made += _stage(task, keys, engine, progress, device)
     return made
 
 
@@ -185,6 +189,24 @@ def _stage(
         )
     progress.finished(task.name, time.monotonic() - start)
     return len(reports)
+
+
+def _tile_by_tile(
+    images: Task, keys: list[str], engine: LocalEngine, progress: Progress, device: Device
+) -> int:
+    """Fetch a few tiles and cut them before the next: a cache need not hold the survey."""
+    cutouts = replace(images, name="cutouts")
+    at_once = max(engine.workers, 1)
+    made = 0
+    for start in range(0, len(keys), at_once):
+        few = keys[start : start + at_once]
+        for task in (images, cutouts):
+            made += _stage(task, few, engine, progress, device)
+        for key in few:
+            path = images.layout.path("splits", key)
+            bricks = store.read(path, columns=["brickname"])["brickname"]
+            images.survey.done_with(bricks.unique().to_pylist())
+    return made
 
 
 def _failure(name: str, failed: list[Report], total: int, *, is_tiled: bool) -> str:

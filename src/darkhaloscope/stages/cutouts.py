@@ -274,7 +274,7 @@ def _measure(
         good &= (mask.astype(np.int64) & measure.mask_value(config.masked_bits, band)) == 0
     finite = np.isfinite(stamps)
     ring = measure.annulus(size, config.sky_inner_px, config.sky_outer_px)
-    median, mad = measure.median_and_mad(stamps[:, ring], finite[:, ring])
+    median, mad = measure.median_and_mad(stamps[:, ring], (good & finite)[:, ring])
     values = {
         "stamps": np.where(finite, stamps, 0),
         "is_finite": finite.all(axis=(1, 2)),

@@ -82,6 +82,9 @@ class PhysicalPrior(Model):
     """Scatter of source size at given luminosity and redshift, dex."""
     src_q: Span
     """Axis ratio of the source, flat."""
+    flat_theta_e_share: Share
+    """Share of the lenses drawn flat in source redshift and log theta_E, up to 4 sigma of the
+    host's dispersion, so that every bin of theta_E is filled; `weight_population` undoes it."""
     keep_weight: float = Field(ge=0)
     """A drawn lens that stands for at least this many on the sky is kept, one of weight w with
     the probability w over this, and then stands for this many. 0 keeps all, however improbable."""

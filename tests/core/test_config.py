@@ -1,0 +1,104 @@
+"""The run's file: every fault at once, conventions stated once, paths relative to the file."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_builders import preset, tiny_tables, to_toml
+
+from darkhaloscope.core import config as settings
+from darkhaloscope.core.errors import ConfigError
+
+
+def parse(tables: dict[str, Any]) -> settings.RunConfig:
+    return settings.parse(tables, folder=Path("/home/me"), where="small.toml")
+
+
+def test_bands_and_scale_stand_once_and_reach_every_stage() -> None:
+    config = parse(tiny_tables())
+    for name in ("targets", "cutouts", "manifest", "scores"):
+        stage = settings.stage_config(config, name)
+        assert (stage.bands, stage.pixel_scale_arcsec) == (("g", "r", "z"), 0.262)
+    assert config.model["small"].bands == ("g", "r", "z")
+    assert config.targets.tile_nside == config.tiles.nside
+
+
+def test_the_psf_of_stamps_is_that_of_cutouts() -> None:
+    tables = tiny_tables()
+    tables["cutouts"]["psf_beta"] = {"g": 2.5, "r": 2.6, "z": 2.7}
+    assert parse(tables).stamps.psf_beta == (2.5, 2.6, 2.7)
+
+
+def test_every_fault_is_named_with_its_key() -> None:
+    tables = tiny_tables()
+    tables["tiles"]["nside"] = 33
+    tables["cutouts"]["sise_px"] = 80
+    del tables["splits"]["seed"]
+    tables["survey"]["release"] = "dr11"
+    with pytest.raises(ConfigError) as fault:
+        parse(tables)
+    text = str(fault.value)
+    assert text.startswith("small.toml cannot be used\n")
+    for part in (
+        "tiles.nside: Value error, nside must be a power of two; got 33",
+        "cutouts.sise_px: Extra inputs are not permitted (got 80)",
+        "splits.seed: Field required",
+        "survey.release: Input should be",
+    ):
+        assert part in text
+
+
+def test_a_report_of_a_model_that_is_not_trained_is_refused() -> None:
+    tables = tiny_tables()
+    tables["report"]["model"] = "large"
+    with pytest.raises(ConfigError, match=r"model 'large' is not one of \['small'\]"):
+        parse(tables)
+
+
+def test_paths_are_relative_to_the_file_and_s3a_is_s3() -> None:
+    tables = tiny_tables()
+    tables["root"] = "s3a://bucket/run/"
+    config = parse(tables)
+    assert config.root == "s3://bucket/run"
+    assert config.survey.root == "/home/me/sky"
+
+
+def test_what_changes_only_speed_is_not_in_the_digest() -> None:
+    config = parse(tiny_tables()).scores
+    faster = config.model_copy(update={"batch_rows": 7})
+    assert settings.digest_text(config) == settings.digest_text(faster)
+    assert '"bands"' in settings.digest_text(config)
+
+
+@pytest.mark.parametrize("text", ["format = ", "\udcff"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError, match=r"run\.toml cannot be read as TOML"):
+        settings.load(file)
+
+
+def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not there; `dhs init"):
+        settings.load(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("name", ["demo", "first-run"])
+def test_presets_can_be_used_as_they_are(name: str) -> None:
+    assert parse(preset(name)).simulate is not None
+
+
+def test_the_survey_preset_needs_a_sky_area_and_nothing_else() -> None:
+    tables = preset("legacy-dr10")
+    with pytest.raises(ConfigError) as fault:
+        parse(tables)
+    assert all("survey.area" in line for line in str(fault.value).splitlines()[1:])
+    tables["survey"]["area"] = [{"ra_deg": [150.0, 151.0], "dec_deg": [1.0, 2.0]}]
+    config = parse(tables)
+    assert config.survey.root.startswith("https://")
+    assert config.report.sky == "real"
+
+
+def test_the_tests_own_toml_says_what_it_was_made_from() -> None:
+    assert tomllib.loads(to_toml(tiny_tables())) == tiny_tables()

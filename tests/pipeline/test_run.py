@@ -1,0 +1,279 @@
+"""The whole line through the `dhs` command on a tiny simulated sky, and what resuming means."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from run_builders import tiny_tables, write_run
+
+from darkhaloscope.core import schemas
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+DHS = Path(sys.executable).with_name("dhs")
+
+
+def dhs(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the real command."""
+    return subprocess.run(
+        [str(DHS), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture(scope="session")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny sky and its run file, with nothing run on it yet."""
+    folder = tmp_path_factory.mktemp("sky")
+    file = write_run(tiny_tables(), folder / "run.toml")
+    drawn = dhs("simulate", folder / "sky", "--config", file, "--workers", "1")
+    assert drawn.returncode == 0, drawn.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny sky with everything run on it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(sky, folder, copy_function=shutil.copy2)
+    done = dhs("run", folder / "run.toml", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def fresh(sky: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny sky to spoil."""
+    shutil.copytree(sky, tmp_path / "run", copy_function=shutil.copy2)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run to spoil."""
+    shutil.copytree(finished, tmp_path / "run", copy_function=shutil.copy2)
+    return tmp_path / "run"
+
+
+def table(root: Path, name: str) -> pa.Table:
+    """All partitions of a table."""
+    files = sorted((root / "demo" / name).rglob("*.parquet"))
+    return pa.concat_tables([pq.read_table(f, partitioning=None) for f in files])
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every result of a run; not its logs, which hold times."""
+    run = root / "demo"
+    return {
+        str(f.relative_to(run)): f.read_bytes()
+        for f in sorted(run.rglob("*"))
+        if f.is_file() and not {"logs", "model", ".lock"} & set(f.relative_to(run).parts)
+    }
+
+
+def test_every_stage_leaves_a_table_of_its_schema(finished: Path) -> None:
+    for name, schema in schemas.BY_NAME.items():
+        schemas.conform(table(finished, name), schema(("g", "r", "z")), where=name)
+
+
+def test_every_usable_target_is_scored_once_and_every_one_is_ranked(finished: Path) -> None:
+    cutouts = table(finished, "cutouts")
+    usable = set(cutouts.filter(pa.compute.is_null(cutouts["refused"]))["target_id"].to_pylist())
+    scores = table(finished, "scores")
+    sky = scores.filter(pa.compute.equal(scores["set"], "sky"))["target_id"].to_pylist()
+    assert len(usable) > 50
+    assert sorted(sky) == sorted(usable)
+    assert sum(table(finished, "candidates")["n_merged"].to_pylist()) == len(usable)
+
+
+def test_no_galaxy_is_in_two_splits(finished: Path) -> None:
+    rows = table(finished, "manifest").select(["target_id", "split"]).group_by("target_id")
+    assert max(rows.aggregate([("split", "count_distinct")])["split_count_distinct"].to_pylist()) == 1
+
+
+def test_a_brick_without_a_band_is_refused_with_its_reason(finished: Path) -> None:
+    reasons = [r for r in table(finished, "images")["missing"].to_pylist() if r]
+    assert reasons
+    refused = [r for r in table(finished, "cutouts")["refused"].to_pylist() if r]
+    assert any("z" in r for r in refused)
+
+
+def test_the_report_is_a_page_with_figures_and_their_intervals(finished: Path) -> None:
+    folder = finished / "demo" / "report"
+    page = (folder / "index.html").read_text()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert "not resolvable" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert metrics["auroc"]["low"] <= metrics["auroc"]["value"] <= metrics["auroc"]["high"]
+
+
+def test_a_second_run_says_that_all_is_current_and_touches_nothing(done: Path) -> None:
+    before = {f: f.stat().st_mtime_ns for f in (done / "demo").rglob("*") if f.is_file()}
+    again = dhs("run", done / "run.toml", "--workers", "1")
+    assert again.returncode == 0
+    assert "Everything is current" in again.stdout
+    assert {f: f.stat().st_mtime_ns for f in before} == before
+
+
+def test_status_names_what_a_changed_setting_makes_stale(done: Path) -> None:
+    tables = tiny_tables()
+    tables["candidates"]["merge_arcsec"] = 3.0
+    write_run(tables, done / "run.toml")
+    said = dhs("status", done / "run.toml").stdout
+    assert "candidates  1 stale" in said
+    assert "stale    report/all" in said
+    assert "scores      " in said
+    assert " stale" not in said.split("scores")[1].splitlines()[0]
+
+
+def test_only_the_tables_behind_a_changed_setting_are_made_again(done: Path) -> None:
+    before = {k: v for k, v in contents(done).items() if k.startswith(("cutouts", "scores"))}
+    tables = tiny_tables()
+    tables["candidates"]["merge_arcsec"] = 3.0
+    write_run(tables, done / "run.toml")
+    assert dhs("run", done / "run.toml", "--workers", "1").returncode == 0
+    after = contents(done)
+    assert all(after[k] == v for k, v in before.items())
+
+
+def test_workers_change_no_byte(finished: Path, fresh: Path) -> None:
+    ran = dhs("run", fresh / "run.toml", "manifest", "stamps", "--workers", "2")
+    assert ran.returncode == 0, ran.stderr
+    expected = contents(finished)
+    made = contents(fresh)
+    assert len(made) > 20
+    assert {k: v == expected[k] for k, v in made.items()} == dict.fromkeys(made, True)
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(finished: Path, fresh: Path) -> None:
+    command = [str(DHS), "run", str(fresh / "run.toml"), "stamps", "--workers", "1"]
+    for wait_for in ("targets", "cutouts"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        folder = fresh / "demo" / wait_for
+        while process.poll() is None and not any(folder.glob("*.parquet")):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    expected = contents(finished)
+    made = contents(fresh)
+    assert {k: v == expected[k] for k, v in made.items()} == dict.fromkeys(made, True)
+    assert not list((fresh / "demo").rglob("*.partial"))
+
+
+def test_one_tile_alone(fresh: Path) -> None:
+    assert dhs("run", fresh / "run.toml", "splits", "--workers", "0").returncode == 0
+    tile = sorted(p.stem.removeprefix("tile=") for p in (fresh / "demo/splits").iterdir())[0]
+    ran = dhs("run", fresh / "run.toml", "cutouts", "--only", tile, "--workers", "0")
+    assert ran.returncode == 0, ran.stderr
+    assert [p.name for p in (fresh / "demo/cutouts").iterdir()] == [f"tile={tile}.parquet"]
+    wrong = dhs("run", fresh / "run.toml", "cutouts", "--only", "32-1", "--workers", "0")
+    assert wrong.returncode == 2
+    assert "there is no tile '32-1'; the run has" in wrong.stderr
+
+
+def test_a_truncated_image_is_refused_and_the_others_go_on(fresh: Path) -> None:
+    image = sorted((fresh / "sky").rglob("*-image-r.fits.fz"))[0]
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    assert dhs("run", fresh / "run.toml", "cutouts", "--workers", "0").returncode == 0
+    brick = image.parent.name
+    cutouts = table(fresh, "cutouts")
+    of_brick = cutouts.filter(pa.compute.equal(cutouts["brickname"], brick))
+    assert all(of_brick["refused"].to_pylist())
+    assert not all(cutouts["refused"].to_pylist())
+
+
+def test_a_catalogue_without_a_column_stops_with_one_message(fresh: Path) -> None:
+    from astropy.table import Table
+
+    catalogue = sorted((fresh / "sky").rglob("tractor-*.fits"))[0]
+    rows = Table.read(catalogue)
+    rows.remove_columns(["type", "objid"])
+    rows.write(catalogue, overwrite=True)
+    ran = dhs("run", fresh / "run.toml", "targets", "--workers", "0")
+    assert ran.returncode == 2
+    assert ran.stderr.count("dhs: ") == 1
+    assert "Traceback" not in ran.stderr
+    assert "type" in ran.stderr.lower()
+    assert "objid" in ran.stderr.lower()
+    assert len(list((fresh / "demo/targets").iterdir())) == 5
+
+
+def test_a_sky_without_a_galaxy_that_passes_stops_with_one_message(fresh: Path) -> None:
+    from astropy.table import Table
+
+    for catalogue in (fresh / "sky").rglob("tractor-*.fits"):
+        rows = Table.read(catalogue)
+        rows["type"] = "PSF"
+        rows.write(catalogue, overwrite=True)
+    ran = dhs("run", fresh / "run.toml", "splits", "--workers", "0")
+    assert ran.returncode == 2
+    assert "no target in the area" in ran.stderr
+
+
+def test_a_full_disk_stops_with_one_message_and_loses_nothing(fresh: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    ran = dhs("run", fresh / "run.toml", "cutouts", "--workers", "0", preexec_fn=small_files)
+    assert ran.returncode == 2, ran.stderr
+    assert "cannot be written" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert list((fresh / "demo/splits").iterdir())
+    assert not list((fresh / "demo").rglob(".*.partial"))
+    assert dhs("run", fresh / "run.toml", "cutouts", "--workers", "0").returncode == 0
+
+
+def test_a_root_below_a_file_stops_with_one_message(fresh: Path) -> None:
+    (fresh / "demo").write_text("")
+    ran = dhs("run", fresh / "run.toml", "targets", "--workers", "0")
+    assert ran.returncode == 2
+    assert "cannot be written" in ran.stderr
+    assert "root" in ran.stderr
+
+
+def test_a_second_run_on_a_root_is_refused(fresh: Path) -> None:
+    from darkhaloscope.pipeline.run import locked
+
+    with locked(str(fresh / "demo")):
+        ran = dhs("run", fresh / "run.toml", "targets", "--workers", "0")
+    assert ran.returncode == 2
+    assert "is in use by another run" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "run.toml", "stampz"], "there is no stage 'stampz'"),
+        (["run", "none.toml"], "is not there; `dhs init"),
+        (["schema", "stampz"], "there is no table 'stampz'"),
+        (["init", "x.toml", "--preset", "dr99"], "there is no preset 'dr99'; the presets are"),
+        (["init", "run.toml"], "is there already"),
+        (["init", "x.toml", "--preset", "legacy-dr10", "--area", "1,2"], "--area wants"),
+    ],
+)
+def test_a_wrong_word_is_one_message(sky: Path, words: Sequence[str], said: str) -> None:
+    ran = dhs(*words, cwd=sky)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys; import darkhaloscope.cli; print('torch' in sys.modules, 'pyspark' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
