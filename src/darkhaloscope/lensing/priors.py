@@ -42,7 +42,7 @@ GRIDS = {  # the first run's grid and its successor
     },
 }
 LEAST_THETA_E_ARCSEC = 0.05  # below it nothing is drawn, whatever the seeing
-SOURCE_BEHIND_Z = 0.4  # training sources lie above this redshift, which sets their colours
+SOURCE_BEHIND_Z = 0.7  # training sources lie beyond most red galaxies, which sets their colours
 MAX_SHAPE_MAGNIFICATION = 15.0
 _CANDIDATES = 32
 _FLAT_TO_SIGMA, _FLAT_TO_Z = 4.0, 3.0  # of the dispersion's scatter; of the source

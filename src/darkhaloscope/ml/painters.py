@@ -15,6 +15,7 @@ from darkhaloscope.lensing.psf import Gaussian, Psf, moffat_from_psfsize
 from darkhaloscope.lensing.render import DEFAULT, Grid, Lens, Painted, Plan, Sersic, render_lensed
 
 TARGET_BAND = "g"  # arc_snr_target is the matched-filter S/N in it
+MAX_OTHER_BAND = 3.0  # S/N of any band over the target, at most
 MAX_SCALE = 1000.0  # of a source that training rescales: light that misses the stamp stays faint
 
 _COLUMNS = (
@@ -206,11 +207,16 @@ def _light(painted: Painted, flux: Tensor, scale: Tensor, magnification: Tensor)
 
 
 def _training_scale(light: Tensor, batch: Batch) -> Tensor:
-    """What brings the matched-filter S/N to its target; 1 where there is none, (n,)."""
+    """What brings the matched-filter S/N to its target; 1 where there is none, (n,).
+
+    The target is that in g. Light so red that another band would stand out by more than
+    `MAX_OTHER_BAND` times as much is held there: else a red source would outshine its host.
+    """
     band = batch.camera.bands.index(TARGET_BAND)
-    matched = (light[:, band].square() / batch.variance[:, band]).sum((1, 2)).sqrt()
-    has_target = torch.isfinite(batch.target_snr) & (matched > 0)
-    scale = batch.target_snr / torch.where(has_target, matched, 1.0)
+    matched = (light.square() / batch.variance).sum((2, 3)).sqrt()
+    reached = torch.maximum(matched[:, band], matched.amax(1) / MAX_OTHER_BAND)
+    has_target = torch.isfinite(batch.target_snr) & (reached > 0)
+    scale = batch.target_snr / torch.where(has_target, reached, 1.0)
     return torch.where(has_target, scale.clamp(max=MAX_SCALE), 1.0)
 
 

@@ -12,16 +12,15 @@ dozens of stamps and a test set may hold millions.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from darkhaloscope.core import schemas
-from darkhaloscope.core.contracts import Input, Scratch, Stage
+from darkhaloscope.core.contracts import Input, PixelSource, Scratch, Stage
 from darkhaloscope.core.settings.report import ReportConfig
 from darkhaloscope.evaluate import html, metrics, pictures, plots, rows
 from darkhaloscope.evaluate.intervals import Draws
@@ -31,25 +30,13 @@ from darkhaloscope.evaluate.rows import Rows
 PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
 
 
-class Pixels(Protocol):
-    """Pixels by id, in nanomaggies and in the order of the ids: arrays (n, band, y, x)."""
-
-    def stamps(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Pixels of stamps of the test set."""
-        ...
-
-    def cutouts(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Pixels of cutouts."""
-        ...
-
-
 def run(
     *,
     scores: pa.Table,
     splits: pa.Table,
     cutouts: pa.Table,
     scratch: Scratch,
-    pixels: Pixels,
+    pixels: PixelSource,
     config: ReportConfig,
     candidates: pa.Table | None = None,
 ) -> Path:
@@ -184,7 +171,7 @@ def _galleries(
     test: pa.Table,
     top: pa.Table | None,
     figures: Mapping[str, Any],
-    pixels: Pixels,
+    pixels: PixelSource,
     config: ReportConfig,
 ) -> list[html.Gallery]:
     """Best and missed lenses, the highest-scored negatives, and the top of the sky."""
@@ -237,7 +224,7 @@ def _by_score(test: pa.Table, chosen: pa.ChunkedArray) -> pa.Table:
     return table.take(np.sort(first))
 
 
-def _stamps(table: pa.Table, pixels: Pixels, config: ReportConfig) -> list[html.Stamp]:
+def _stamps(table: pa.Table, pixels: PixelSource, config: ReportConfig) -> list[html.Stamp]:
     """Pictures of stamps of the test set."""
     if not table.num_rows:
         return []
@@ -267,7 +254,7 @@ def _details(row: Mapping[str, Any], config: ReportConfig) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _sky(top: pa.Table, pixels: Pixels, config: ReportConfig) -> list[html.Stamp]:
+def _sky(top: pa.Table, pixels: PixelSource, config: ReportConfig) -> list[html.Stamp]:
     """Pictures of candidates; a simulated galaxy has no place in the viewer."""
     if not top.num_rows:
         return []
@@ -317,6 +304,11 @@ def _shares_of(bands: schemas.Bands) -> pa.Schema:
     return pa.schema([schemas.splits(bands).field(name) for name in names])
 
 
+def _ids(bands: schemas.Bands) -> pa.Schema:
+    """The stamps are read by id only; this names them for the digest."""
+    return pa.schema([schemas.stamps(bands).field("stamp_id")])
+
+
 def _refusals(bands: schemas.Bands) -> pa.Schema:
     """What is read of the cutouts."""
     head = schemas.cutouts_head(bands)
@@ -332,6 +324,7 @@ STAGE = Stage(
         Input("splits", _shares_of, scope="whole"),
         Input("cutouts", _refusals, scope="whole"),
         Input("candidates", schemas.candidates, scope="whole"),
+        Input("stamps", _ids, scope="whole", sets=("test",), is_handed=False),
     ),
     output=None,
     partition="whole",
