@@ -41,7 +41,7 @@ def test_every_fault_is_named_with_its_key() -> None:
     text = str(fault.value)
     assert text.startswith("small.toml cannot be used\n")
     for part in (
-        "tiles.nside: Value error, nside must be a power of two; got 33",
+        "tiles.nside: Value error, NSIDE is a power of two; got 33",
         "cutouts.sise_px: Extra inputs are not permitted (got 80)",
         "splits.seed: Field required",
         "survey.release: Input should be",

@@ -105,6 +105,21 @@ def test_operating_points_come_from_calib_and_are_measured_on_test(result: Evalu
     assert last["note"].startswith("not resolvable with 1,500 negatives of calib")
 
 
+def test_the_line_to_quote_names_stratum_origin_size_and_interval(result: Evaluation) -> None:
+    said = result.metrics["headline_text"]
+    n = result.metrics["headline"]["n_lenses"]
+    assert f"of {n} lenses (sim) with theta_e_over_fwhm_r >= 1.2 and arc_snr_g >= 25" in said
+    assert "at the threshold chosen on calib for FPR 0.01; FPR found" in said
+    rate = result.metrics["operating_points"][1]["tpr_headline"]
+    assert f"({100 * rate['low']:.3g} to {100 * rate['high']:.3g} %)" in said
+
+
+def test_without_calib_the_line_to_quote_is_from_the_table_itself() -> None:
+    made = from_scores(scores(120, 1500), weight=None, columns=COLUMNS)
+    said = metrics.evaluate(made, PLAN).metrics["headline_text"]
+    assert said.endswith(", at FPR 0.01")
+
+
 def test_copies_of_every_row_change_only_the_count_of_rows(result: Evaluation) -> None:
     once = scores(120, 1500)
     twice = evaluated(pa.concat_tables([once, once])).metrics
@@ -123,6 +138,7 @@ def test_an_empty_headline_stratum_says_so() -> None:
     entry = found.metrics["by_stratum"]["headline"]
     assert entry["n_lenses"] == 0
     assert entry["tpr_at_fpr"][0]["note"] == "no lens in this stratum"
+    assert found.metrics["headline_text"].startswith("No headline: ")
 
 
 def test_the_flat_table_holds_the_same_rates(result: Evaluation) -> None:

@@ -24,6 +24,14 @@ def test_asinh_subtracts_the_sky_and_divides_by_the_softening_of_its_band() -> N
     assert got.flatten().tolist() == pytest.approx([math.asinh(4.0), math.asinh(-6.0)], rel=1e-6)
 
 
+def test_asinh_is_accurate_from_the_noise_to_the_brightest_star() -> None:
+    fluxes = np.concatenate([[0.0], np.geomspace(1e-9, 1e6, 500)])
+    fluxes = np.concatenate([-fluxes, fluxes]).astype(np.float32)
+    pixels = torch.from_numpy(fluxes)[None, None, None]
+    got = Normalisation("asinh", (0.01,))(pixels, torch.zeros(1, 1)).numpy().ravel()
+    np.testing.assert_allclose(got, np.arcsinh(fluxes.astype(np.float64) / 0.01), rtol=1e-6)
+
+
 def test_an_arc_changes_no_pixel_outside_itself_under_asinh_but_does_under_first_run() -> None:
     noise = torch.from_numpy(np.random.default_rng(1).normal(0, 0.01, (1, 1, 16, 16))).float()
     arc = noise.clone()

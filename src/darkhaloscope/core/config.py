@@ -25,7 +25,7 @@ from darkhaloscope.core.settings.simulate import SimulateConfig
 from darkhaloscope.core.settings.splits import SplitsConfig
 from darkhaloscope.core.settings.stamps import StampsConfig
 from darkhaloscope.core.settings.survey import SurveyConfig
-from darkhaloscope.core.settings.targets import TargetsConfig
+from darkhaloscope.core.settings.targets import Nside, TargetsConfig
 
 _SECTIONS = (
     "targets",
@@ -44,14 +44,8 @@ _ADDRESSES = ("root", "cache_folder")
 class TilesConfig(Model):
     """The unit of work: a HEALPix pixel (nested) that holds the brick's centre."""
 
-    nside: int = Field(ge=1, le=8192)
+    nside: Nside
     """HEALPix NSIDE, a power of two: 32 (1.8 degrees) for a survey, finer for a small field."""
-
-    @model_validator(mode="after")
-    def _power_of_two(self) -> "TilesConfig":
-        if self.nside & (self.nside - 1):
-            raise ValueError(f"nside must be a power of two; got {self.nside}")
-        return self
 
 
 class RunConfig(Model):

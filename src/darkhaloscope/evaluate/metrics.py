@@ -98,7 +98,32 @@ def evaluate(rows: Rows, plan: Plan, *, calib: Rows | None = None) -> Evaluation
         "operating_points": [] if calib is None else _operating(calib, curve, headline, plan),
         "consistency": consistency.check(curve, fpr_rates, tpr_rates),
     }
+    metrics["headline_text"] = headline_text(metrics)
     return Evaluation(metrics, curve, headline, curves)
+
+
+def headline_text(metrics: Mapping[str, Any]) -> str:
+    """The one line that may be quoted: completeness with its stratum, origin, size and interval.
+
+    At the least FPR whose threshold the calibration set could choose; without one, at the least
+    FPR of the table that the negatives resolve; else the reason why there is no figure.
+    """
+    head = metrics["headline"]
+    whose = f"{head['n_lenses']:,} lenses ({head['origin']}) with {head['stratum']}"
+    if not head["n_lenses"]:
+        return f"No headline: the test set holds no lens with {head['stratum']}"
+    points = [p for p in metrics["operating_points"] if p["tpr_headline"]]
+    if points:
+        point = points[-1]
+        return (
+            f"Completeness {_quoted(point['tpr_headline'])} of {whose}, "
+            f"at the threshold chosen on {point['chosen_on']} for FPR {point['at']:g}; "
+            f"FPR found {_quoted(point['fpr'])}, from {head['n_negatives']:,} negatives"
+        )
+    found = [r for r in metrics["by_stratum"]["headline"]["tpr_at_fpr"] if r["resolvable"]]
+    if not found:
+        return f"No headline: {metrics['tpr_at_fpr'][0]['note']}"
+    return f"Completeness {_quoted(found[-1])} of {whose}, at FPR {found[-1]['at']:g}"
 
 
 def flat(metrics: Mapping[str, Any]) -> pa.Table:
@@ -139,6 +164,12 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def _quoted(r: Mapping[str, Any]) -> str:
+    """A rate with its interval, in per cent."""
+    value, low, high = (100 * r[name] for name in ("value", "low", "high"))
+    return f"{value:.3g} % ({low:.3g} to {high:.3g} %)"
 
 
 def _strata(rows: Rows, plan: Plan) -> list[strata.Stratum]:

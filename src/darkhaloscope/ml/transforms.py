@@ -68,7 +68,11 @@ class Normalisation:
 
 def _asinh(pixels: Tensor, sky_median: Tensor, softening: tuple[float, ...]) -> Tensor:
     per_band = torch.tensor(softening, dtype=pixels.dtype, device=pixels.device)[:, None, None]
-    return ((pixels - sky_median[:, :, None, None]) / per_band).asinh_()
+    scaled = (pixels - sky_median[:, :, None, None]) / per_band
+    # asinh(x) = sign(x) log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))): torch.asinh is not vectorised on a
+    # CPU, and takes a tenth of the time of training there.
+    size, square = scaled.abs(), scaled.square()
+    return size.add_(square / (square + 1).sqrt_().add_(1)).log1p_().copysign_(scaled)
 
 
 def _first_run(pixels: Tensor, _sky_median: Tensor, _softening: tuple[float, ...]) -> Tensor:
