@@ -113,12 +113,12 @@ fit.fit(networks.make("small", bands=2, seed=1), replace(source, make=make), b.v
     assert [epoch.epoch for epoch in continued.history] == [0, 1, 2]
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    first = fitted(tmp_path, patience=1, learning_rate=1e-9, ema_decay=0.0, max_epochs=6)
-    assert len(first.history) < 6
-    again = fitted(
-        tmp_path, killed_in(0), patience=1, learning_rate=1e-9, ema_decay=0.0, max_epochs=6
-    )
+def test_a_run_ended_by_patience_is_not_trained_again(tmp_path: Path) -> None:
+    patient = {"patience": 1, "monitor": "val_completeness", "max_epochs": 20}
+    first = fitted(tmp_path, **patient)  # type: ignore[arg-type]
+    assert len(first.history) < 20
+    assert first.chosen.epoch == len(first.history) - 2
+    again = fitted(tmp_path, killed_in(0), **patient)  # type: ignore[arg-type]
     assert again.history == first.history
     assert same_weights(again.last, first.last)
 

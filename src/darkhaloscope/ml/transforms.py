@@ -58,9 +58,8 @@ class Normalisation:
 
         Examples:
             >>> normalise = Normalisation("asinh", (0.01,))
-            >>> normalise(torch.full((1, 1, 2, 2), 0.03), torch.tensor([[0.02]]))[0, 0, 0].round(
-            ...     decimals=4
-            ... ).tolist()
+            >>> x = normalise(torch.full((1, 1, 1, 2), 0.03), torch.tensor([[0.02]]))
+            >>> [round(value, 4) for value in x.flatten().tolist()]
             [0.8814, 0.8814]
         """
         return _NORMALISE[self.name](pixels, sky_median, self.softening_nmgy)
