@@ -13,8 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores are shared by the tes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--soak`: many repeats in tests of endurance."""
+    """Options of the tests of endurance and of the golden test."""
     parser.addoption("--soak", action="store_true", help="many repeats in tests of endurance")
+    parser.addoption("--golden", action="store_true", help="keep what the stages make as golden")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,11 +1,14 @@
 """A run small enough for a test: the demo's own recipe on a sky of a few patches."""
 
 import copy
+import subprocess
+import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+DHS = Path(sys.executable).with_name("dhs")
 TINY_SKY = {
     "n_fields": 6,
     "bricks_per_field": [1, 1],
@@ -74,3 +77,15 @@ def inline(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{k} = {inline(v)}" for k, v in value.items()) + " }"
     return repr(value)
+
+
+def dhs(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the real command."""
+    return subprocess.run(
+        [str(DHS), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+        **options,  # type: ignore[call-overload]
+    )

@@ -125,8 +125,9 @@ def init(
     """Write a commented run file: presets demo, first-run, legacy-dr10."""
     if file.exists():
         raise ConfigError(f"{file} is there already; choose another name, or delete it first")
-    _write_preset(file, preset, area)
-    typer.echo(f"{file} written. Read it through, then: dhs run {file}")
+    text = _write_preset(file, preset, area)
+    missing = "fill in [survey] area" if "# area = " in text else "read it through"
+    typer.echo(f"{file} written; {missing}, then: dhs run {file}")
 
 
 @app.command()
@@ -238,8 +239,8 @@ def config(file: RunFile) -> None:
     typer.echo(settings.load(file).model_dump_json(indent=2))
 
 
-def _write_preset(file: Path, preset: str, area: str | None = None) -> None:
-    """A preset as a new file, with the sky area filled in where one is given."""
+def _write_preset(file: Path, preset: str, area: str | None = None) -> str:
+    """A preset as a new file, with the sky area filled in where one is given; its text."""
     text = _preset_text(preset)
     if area is not None:
         text = re.sub(r"^#? ?area = .*$", f"area = [{_box(area)}]", text, flags=re.MULTILINE)
@@ -250,6 +251,7 @@ def _write_preset(file: Path, preset: str, area: str | None = None) -> None:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror}; choose another folder"
         ) from error
+    return text
 
 
 def _box(area: str) -> str:

@@ -14,44 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from run_builders import tiny_tables, write_run
+from run_builders import DHS, dhs, tiny_tables, write_run
 
 from darkhaloscope.core import schemas
 
 pytestmark = pytest.mark.xdist_group("pipeline")
-DHS = Path(sys.executable).with_name("dhs")
-
-
-def dhs(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the real command."""
-    return subprocess.run(
-        [str(DHS), *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-@pytest.fixture(scope="session")
-def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny sky and its run file, with nothing run on it yet."""
-    folder = tmp_path_factory.mktemp("sky")
-    file = write_run(tiny_tables(), folder / "run.toml")
-    drawn = dhs("simulate", folder / "sky", "--config", file, "--workers", "1")
-    assert drawn.returncode == 0, drawn.stderr
-    return folder
-
-
-@pytest.fixture(scope="session")
-def finished(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny sky with everything run on it."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    shutil.copytree(sky, folder, copy_function=shutil.copy2)
-    done = dhs("run", folder / "run.toml", "--workers", "1")
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture
