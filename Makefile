@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/dhs demo --out $(OUT)
 
 test: setup
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow" $(ARGS)
 
 test-slow: setup
 	$(BIN)/pytest -q -m slow $(ARGS)

@@ -1,6 +1,6 @@
 """Writes docs/stages/*.md and docs/settings.md from the schemas and the settings models.
 
-`python docs/generate.py` writes; `--check` only says whether what is there is what would be written.
+`python docs/generate.py` writes; `--check` says whether the pages are what would be written.
 """
 
 import inspect
@@ -14,10 +14,13 @@ from pydantic import BaseModel
 from darkhaloscope.core import schemas
 from darkhaloscope.core.config import RunConfig
 from darkhaloscope.core.contracts import Stage
+from darkhaloscope.core.settings.base import StageConfig
 from darkhaloscope.pipeline.registry import ORDER, stage_named
 
 HERE = Path(__file__).parent
 BANDS = ("g", "r", "z")
+# Stated once, in [survey], [tiles] or the section of the same name, and handed over.
+HANDED = ("bands", "pixel_scale_arcsec", "tile_nside", "manifest", "stamps")
 
 
 def pages() -> dict[Path, str]:
@@ -32,7 +35,8 @@ def stage_page(stage: Stage) -> str:
     module = inspect.getmodule(stage.run)
     text = [f"# {stage.name}", "", inspect.getdoc(module) or "", ""]
     reads = [f"`{i.table}` ({i.scope})" for i in stage.inputs] or ["the survey"]
-    text += [f"Reads {', '.join(reads)}. Version {stage.version}. One output per {stage.partition}.", ""]
+    made = f"Version {stage.version}; one output per {stage.partition}."
+    text += [f"Reads {', '.join(reads)}. {made}", ""]
     if stage.output is not None:
         text += ["## Columns", "", *columns_table(stage), ""]
     return "\n".join([*text, "## Settings", "", *model_table(settings_of(stage.name))]) + "\n"
@@ -87,8 +91,12 @@ def key_rows(model: type[BaseModel], prefix: str) -> list[str]:
     """Rows of the keys, those of nested models below them."""
     rows = []
     for name, field in model.model_fields.items():
+        if name in HANDED and issubclass(model, StageConfig):
+            continue
         default = "" if field.is_required() else f" Default: `{field.default!r}`."
         meaning = " ".join((field.description or "").split())
+        if not meaning and name in ("low", "high"):
+            continue  # the ends of a range say nothing of their own
         rows.append(f"| `{prefix}{name}` | {type_text(field.annotation)} | {meaning}{default} |")
         inner = model_in(field.annotation)
         if inner is not None and inner is not model and len(inner.model_fields) <= 12:

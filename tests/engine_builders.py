@@ -15,6 +15,15 @@ def echo(key: str) -> Report:
     )
 
 
+def count_threads(key: str) -> Report:
+    """The threads that NumPy's linear algebra has in this process."""
+    import numpy  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return Report("count", key, "written", extra={"threads": pools})
+
+
 def die(key: str) -> Report:
     """As a worker killed for want of memory does."""
     os._exit(9)

@@ -1,3 +1,3 @@
-"""Dark Halo Scope: a strong gravitational lens finder whose figures are known before anyone looks."""
+"""Dark Halo Scope: a strong gravitational lens finder that knows its own figures."""
 
 __version__ = "0.1.0"

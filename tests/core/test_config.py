@@ -49,6 +49,23 @@ def test_every_fault_is_named_with_its_key() -> None:
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("cutouts", "bands", ["g"]),
+        ("targets", "tile_nside", 64),
+        ("stamps", "psf_beta", [2.0, 2.0, 2.0]),
+    ],
+)
+def test_a_convention_stated_twice_is_refused_and_not_ignored(
+    section: str, key: str, value: object
+) -> None:
+    tables = tiny_tables()
+    tables[section][key] = value
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}: stated once for all stages"):
+        parse(tables)
+
+
 def test_a_report_of_a_model_that_is_not_trained_is_refused() -> None:
     tables = tiny_tables()
     tables["report"]["model"] = "large"
@@ -69,6 +86,17 @@ def test_what_changes_only_speed_is_not_in_the_digest() -> None:
     faster = config.model_copy(update={"batch_rows": 7})
     assert settings.digest_text(config) == settings.digest_text(faster)
     assert '"bands"' in settings.digest_text(config)
+
+
+def test_painting_more_stamps_at_once_does_not_make_another_model() -> None:
+    tables = tiny_tables()
+    digests = []
+    for rows in (32, 64):
+        tables["stamps"]["batch_rows"] = rows
+        digests.append(settings.digest_text(parse(tables).model["small"]))
+    assert digests[0] == digests[1]
+    tables["stamps"]["seed"] = 99
+    assert settings.digest_text(parse(tables).model["small"]) != digests[0]
 
 
 @pytest.mark.parametrize("text", ["format = ", "\udcff"])

@@ -103,6 +103,21 @@ def test_rows_are_found_by_id_across_row_groups(root: str) -> None:
     assert found["target_id"].to_pylist() == [3, 1400]
 
 
+@pytest.mark.parametrize("at_once", [1, 500, 512, 700, 5000])
+def test_pieces_are_the_rows_in_order_whatever_the_row_groups(root: str, at_once: int) -> None:
+    written(f"{root}/a.parquet", rows(900), rows(600, start=900))
+    pieces = list(store.pieces(f"{root}/a.parquet", at_once, columns=["target_id"]))
+    assert [p.num_rows for p in pieces[:-1]] == [at_once] * (len(pieces) - 1)
+    assert pa.concat_tables(pieces).equals(rows(1500).select(["target_id"]))
+
+
+def test_a_table_without_rows_is_one_piece(root: str) -> None:
+    written(f"{root}/a.parquet")
+    assert list(store.pieces(f"{root}/a.parquet", 10)) == [rows(0)]
+    with pytest.raises(DataError, match="is not there; run the stage"):
+        next(store.pieces(f"{root}/none.parquet", 10))
+
+
 def test_a_table_is_written_in_row_groups_of_a_fixed_size(tmp_path: Path) -> None:
     written(f"{tmp_path}/a.parquet", rows(1500))
     assert pq.ParquetFile(f"{tmp_path}/a.parquet").num_row_groups == 3

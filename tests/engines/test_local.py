@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from engine_builders import die, echo
+from engine_builders import count_threads, die, echo
 
 from darkhaloscope.core.errors import StageError
 from darkhaloscope.engines.local import LocalEngine
@@ -21,6 +21,19 @@ def test_workers_are_other_processes_with_one_thread_that_stay() -> None:
         first, second = (next(iter(engine.map(echo, ["a"]))) for _ in range(2))
     assert first.extra["pid"] == second.extra["pid"] != os.getpid()
     assert first.extra["threads"] == "1"
+
+
+def test_linear_algebra_in_a_worker_has_one_thread_and_the_parent_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with LocalEngine(1) as engine:
+        found = next(iter(engine.map(count_threads, ["a"]))).extra["threads"]
+    assert found == [1] * len(found)
+    assert found
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_after_a_rest_new_workers_start() -> None:

@@ -6,6 +6,7 @@ import torch
 from scipy.stats import kstest
 
 from darkhaloscope.core import keys as named
+from darkhaloscope.core.units import COADD_RMS_FACTOR
 from darkhaloscope.lensing import noise
 from darkhaloscope.lensing.noise import photon_noise, standard_normal
 
@@ -65,17 +66,31 @@ def test_keys_of_another_type_are_refused() -> None:
 def test_photon_noise_has_the_variance_of_the_photons() -> None:
     light = torch.tensor([2.0, 0.5]).view(1, 2, 1, 1).expand(50, 2, 60, 60)
     gain = torch.tensor([[3500.0, 1000.0]]).expand(50, 2)
-    drawn = photon_noise(light, gain, torch.arange(50), stream="photons")
+    drawn = photon_noise(light, gain, torch.arange(50), stream="photons")[..., 3:-3, 3:-3]
     variance = drawn.var(dim=(0, 2, 3)).numpy()
-    np.testing.assert_allclose(variance, [2 / 3500, 0.5 / 1000], rtol=0.02)
+    expected = COADD_RMS_FACTOR**2 * np.array([2 / 3500, 0.5 / 1000])
+    np.testing.assert_allclose(variance, expected, rtol=0.02)
     assert abs(float(drawn.mean())) < 1e-4
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize(("lag", "expected"), [(1, 0.12), (2, -0.07), (5, 0.0)])
+def test_photon_noise_is_shared_by_neighbours_as_the_hosts_noise_is(
+    lag: int, expected: float, axis: int
+) -> None:
+    light = torch.ones(40, 1, 64, 64)
+    drawn = photon_noise(light, torch.ones(40, 1), KEYS, stream="photons")
+    moved = drawn[..., 3:-3, 3:-3].movedim(axis, 0)
+    shared = (moved[lag:] * moved[:-lag]).mean() / moved.var()
+    assert float(shared) == pytest.approx(expected, abs=0.015)
+
+
 def test_no_light_makes_no_noise() -> None:
-    light = torch.tensor([0.0, -1e-6, 1.0]).view(1, 1, 1, 3)
+    light = torch.full((1, 1, 1, 9), -1e-6)
+    light[..., 8] = 1.0
     drawn = photon_noise(light, torch.ones(1, 1), torch.tensor([4]), stream="photons")
-    assert drawn[0, 0, 0, :2].tolist() == [0.0, 0.0]
-    assert drawn[0, 0, 0, 2] != 0
+    assert drawn[0, 0, 0, :5].tolist() == [0.0] * 5
+    assert drawn[0, 0, 0, 8] != 0
 
 
 def test_a_gain_of_nothing_is_refused() -> None:

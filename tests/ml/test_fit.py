@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,7 @@ from ml_builders import NORMALISE, blobs, recipe, rows, same, training, validati
 
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import ConfigError, DataError
-from darkhaloscope.ml import networks
+from darkhaloscope.ml import loop, networks
 from darkhaloscope.ml.batches import Batch, Drawn, Fixed, Plan
 from darkhaloscope.ml.fit import Fitted, fit, precision_on
 from darkhaloscope.ml.pixel_table import Raw
@@ -54,6 +55,12 @@ def killed_in(epoch: int) -> Drawn:
     return replace(source, make=make)  # type: ignore[arg-type]
 
 
+def other_labels(part: pa.Table) -> pa.Table:
+    """Rows that take lenses for negatives."""
+    column = part.schema.get_field_index("label")
+    return part.set_column(column, "label", pa.array(1 - part["label"].to_numpy(), pa.int8()))
+
+
 def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -85,6 +92,31 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path) -> None:
     for got, expected in zip(continued.history, undisturbed.history, strict=True):
         assert replace(got, seconds=0) == replace(expected, seconds=0)
     assert "continuing after epoch 2" in (tmp_path / "cut" / "training.log").read_text()
+
+
+def test_a_kill_before_the_checkpoint_does_not_part_best_weights_from_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain: dict[str, Any] = {"schedule": "constant", "ema_decay": 0.0}
+    one_epoch = fitted(tmp_path / "one", max_epochs=1, **plain)
+    assert fitted(tmp_path / "two", max_epochs=2, **plain).chosen.epoch == 1
+    write, names = loop.write_whole, []
+
+    def killed(path: Path, fill: Callable[[str], object]) -> None:
+        names.append(path.name)
+        if names.count(loop.CHECKPOINT) == 2:
+            raise Killed
+        write(path, fill)
+
+    monkeypatch.setattr(loop, "write_whole", killed)
+    with pytest.raises(Killed):
+        fitted(tmp_path / "cut", max_epochs=2, **plain)
+    monkeypatch.undo()
+    source = training()
+    worse = replace(source, make=lambda part: source.make(other_labels(part)))
+    continued = fitted(tmp_path / "cut", worse, max_epochs=2, **plain)
+    assert continued.chosen.epoch == 0
+    assert same_weights(continued.best, one_epoch.best)
 
 
 def test_a_process_killed_outright_leaves_what_it_needs_to_continue(tmp_path: Path) -> None:

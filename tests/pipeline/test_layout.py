@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from manifest_builders import splits
 from run_builders import tiny_tables
 
 from darkhaloscope.core import config as settings
 from darkhaloscope.core.config import RunConfig
+from darkhaloscope.core.contracts import Device, Report
 from darkhaloscope.core.errors import ConfigError
+from darkhaloscope.data import store
+from darkhaloscope.pipeline import run
 from darkhaloscope.pipeline.layout import Layout, set_of, tile_of
 from darkhaloscope.pipeline.registry import ORDER, needed_by, stage_named
+from darkhaloscope.pipeline.task import Task, _is_of_set
+from darkhaloscope.survey.files import Survey
 
 TILES = {
     "32-7": {"train": 5, "guard": 1},
@@ -25,6 +32,55 @@ def config() -> RunConfig:
 @pytest.fixture(scope="module")
 def layout(config: RunConfig) -> Layout:
     return Layout(config, {"tractor-1500p020": "south/tractor/150/tractor-1500p020.fits"}, TILES)
+
+
+class Engine:
+    """Keeps the task that it is given, and runs nothing."""
+
+    task: Task
+
+    def map(self, task: Task, partitions: list[str]) -> list[Report]:
+        self.task = task
+        return []
+
+
+class Silent:
+    def started(self, *_what: object) -> None: ...
+    def finished(self, *_what: object) -> None: ...
+
+
+@pytest.mark.parametrize(("name", "leading"), [("val", "stamps"), ("sky", "manifest")])
+def test_scores_go_through_a_set_piece_by_piece(layout: Layout, name: str, leading: str) -> None:
+    task = Task("scores", layout, Survey(layout.config.survey), Device())
+    found = task._leading(f"small/round=0/set={name}/tile=32-12")
+    assert found is not None
+    assert found.table == leading
+
+
+def test_the_leading_table_is_read_a_piece_at_a_time(tmp_path: Path) -> None:
+    layout = Layout(
+        settings.parse({**tiny_tables(), "root": "run"}, folder=tmp_path, where=""), {}, TILES
+    )
+    whole = splits(1200)
+    store.write([whole], layout.path("splits", "32-7"), schema=whole.schema, digest="d")
+    task = Task("cutouts", layout, Survey(layout.config.survey), Device())
+    pieces = list(task._pieces(task._leading("32-7"), "32-7"))
+    assert [piece.num_rows for piece in pieces] == [512, 512, 176]
+    assert pa.concat_tables(pieces)["target_id"].equals(whole["target_id"])
+
+
+def test_the_sky_is_its_own_set_and_no_split_holds_it() -> None:
+    rows = pa.table({"split": ["val", "val", "test"], "kind": ["lens", "sky", "sky"]})
+    assert rows.filter(_is_of_set(rows, "val"))["kind"].to_pylist() == ["lens"]
+    assert rows.filter(_is_of_set(rows, "sky"))["split"].to_pylist() == ["val", "test"]
+
+
+def test_a_task_that_shares_the_machine_computes_on_one_thread(layout: Layout) -> None:
+    device, engine = Device("cpu", threads=8), Engine()
+    task = Task("scores", layout, Survey(layout.config.survey), device)
+    key = "small/round=0/set=val/tile=32-12"
+    run._stage(task, [key], engine, Silent(), device)  # type: ignore[arg-type]
+    assert engine.task.device == Device("cpu", threads=1)
 
 
 @pytest.mark.parametrize(

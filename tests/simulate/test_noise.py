@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from darkhaloscope.core.units import COADD_RMS_FACTOR
+from darkhaloscope.lensing.noise import coadd_kernel
 from darkhaloscope.simulate.draws import generator
-from darkhaloscope.simulate.noise import coadd_kernel, coadd_noise
+from darkhaloscope.simulate.noise import coadd_noise
 
 SIZE = 700
 

@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import numpy as np
@@ -202,15 +201,6 @@ def test_neither_pieces_nor_the_order_of_rows_change_the_selection(
         patch.setattr(catalog, "_PIECE_BYTES", 150 * piece)
         mixed = selected(root)
     assert mixed.sort_by("target_id").equals(whole.sort_by("target_id"))
-
-
-def test_cuts_run_at_millions_of_rows_a_second() -> None:
-    n = 1_000_000
-    rng = np.random.default_rng(1)
-    flux = {band: rng.uniform(0, 50, n).astype(np.float32) for band in ("r", "z", "w1")}
-    start = time.perf_counter()
-    targets.lrg_variants(flux)
-    assert n / (time.perf_counter() - start) > 1e6
 
 
 @pytest.mark.real

@@ -38,6 +38,7 @@ _SECTIONS = (
     "report",
     "candidates",
 )
+_CONVENTIONS = ("bands", "pixel_scale_arcsec")  # of [survey], handed to every section
 _ADDRESSES = ("root", "cache_folder")
 
 
@@ -78,7 +79,9 @@ class RunConfig(Model):
         if not isinstance(raw, dict) or not isinstance(raw.get("survey"), dict):
             return raw
         survey = raw["survey"]
-        shared = {k: survey[k] for k in ("bands", "pixel_scale_arcsec") if k in survey}
+        shared = {k: survey[k] for k in _CONVENTIONS if k in survey}
+        if twice := _stated_twice(raw):
+            raise ValueError(f"{', '.join(twice)}: stated once for all stages; leave it out here")
         raw = dict(raw)
         for name in _SECTIONS:
             if isinstance(raw.get(name), dict):
@@ -142,13 +145,9 @@ def absolute(address: str, folder: Path) -> str:
 
 
 def digest_text(config: Model) -> str:
-    """Settings as canonical text, without those that change only speed."""
-    speed_only = {
-        name
-        for name, field in type(config).model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("speed_only")
-    }
-    return json.dumps(config.model_dump(mode="json", exclude=speed_only), sort_keys=True)
+    """Settings as canonical text, without those that change only speed, at any depth."""
+    stated = config.model_dump(mode="json", exclude=_speed_only(type(config)))
+    return json.dumps(stated, sort_keys=True)
 
 
 def stage_config(config: RunConfig, stage: str, *, model: str | None = None) -> StageConfig:
@@ -156,6 +155,35 @@ def stage_config(config: RunConfig, stage: str, *, model: str | None = None) -> 
     if stage == "model":
         return config.model[model or next(iter(config.model))]
     found: StageConfig = getattr(config, stage)
+    return found
+
+
+def _stated_twice(raw: Mapping[str, Any]) -> list[str]:
+    """Keys that a section states though it is handed them, `section.key`: they would be ignored."""
+    handed: dict[str, tuple[str, ...]] = dict.fromkeys(_SECTIONS, _CONVENTIONS)
+    handed |= {"targets": (*_CONVENTIONS, "tile_nside"), "stamps": (*_CONVENTIONS, "psf_beta")}
+    stated = {name: raw.get(name) for name in handed}
+    models = raw.get("model")
+    if isinstance(models, dict):
+        stated |= {f"model.{name}": table for name, table in models.items()}
+    return [
+        f"{name}.{key}"
+        for name, table in stated.items()
+        if isinstance(table, dict)
+        for key in handed.get(name, (*_CONVENTIONS, "manifest", "stamps"))
+        if key in table
+    ]
+
+
+def _speed_only(kind: type[Model]) -> dict[str, Any]:
+    """Fields that change only speed, as pydantic's `exclude`; a model holds those of stamps."""
+    found: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        extra, inner = field.json_schema_extra, field.annotation
+        if isinstance(extra, dict) and extra.get("speed_only"):
+            found[name] = True
+        elif isinstance(inner, type) and issubclass(inner, Model) and (below := _speed_only(inner)):
+            found[name] = below
     return found
 
 

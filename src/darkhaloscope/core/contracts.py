@@ -24,8 +24,9 @@ class Input:
         schema: The columns handed over; what is not listed is not read.
         scope: `partition`, the output's own key; `tile`, the output's tile; `whole`, every tile.
         sets: For tables kept by set: which of them; empty: the output's own set.
-        rows: `own set`: those whose split is the output's own set; `of chunk`: those whose
-            target_id stands in the piece of the first input that is handed over.
+        rows: `own set`: those that the output's own set is made of (kind `sky` for the set sky,
+            else the other kinds of that split); `of chunk`: those whose target_id stands in the
+            piece of the leading input that is handed over.
         for_sets: Sets of the output that need it; for others None is handed over. Empty: all.
         is_handed: False: part of the digest only; a resource reads it.
     """
@@ -48,10 +49,11 @@ class Stage:
         version: Raised when the same input gives another output; part of every digest.
         run: Called as `run(**tables, **resources, config=...)`; a table stage returns a table, an
             artefact stage returns the folder that it filled.
-        inputs: Tables it reads. With `chunk_rows`, the first is handed over piece by piece.
+        inputs: Tables it reads. With `chunk_rows`, the first that the output's set needs leads: it
+            is handed over piece by piece.
         output: Schema of its table; None for an artefact.
         partition: What one output object holds.
-        chunk_rows: Rows of the first input handed over at once; None: all.
+        chunk_rows: Rows of the leading input handed over at once; None: all.
         needs: Named resources: `survey`, `device`, `scratch`, `partition` (the output's key, a
             string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`).
         splits_output_by: Column whose values name the output's tiles where a stage computed whole

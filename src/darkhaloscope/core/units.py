@@ -1,6 +1,7 @@
 """Conversions of flux, magnitude and PSF width: each stands here and nowhere else."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,7 +41,18 @@ def depth_mag_from_psfdepth(psfdepth: ArrayLike) -> NDArray[np.float64]:
     return mag_from_nmgy(5.0 / np.sqrt(np.where(psfdepth > 0, psfdepth, np.nan)))
 
 
-def moffat_alpha_from_psfsize(psfsize: ArrayLike, beta: ArrayLike) -> NDArray[np.float64]:
+def neff_px_from_psfsize(psfsize: ArrayLike, pixel_scale_arcsec: float) -> NDArray[np.float64]:
+    """Noise-equivalent area, pixels, of the survey's `psfsize` in arcsec, any shape.
+
+    Examples:
+        >>> round(float(neff_px_from_psfsize(1.31, 0.262)), 1)
+        56.7
+    """
+    sigma = np.asarray(psfsize, np.float64) / FWHM_PER_SIGMA / pixel_scale_arcsec
+    return np.asarray(4 * np.pi * sigma**2)
+
+
+def moffat_alpha_from_psfsize(psfsize: Any, beta: Any) -> Any:
     r"""Moffat scale alpha, arcsec, of the survey's `psfsize`, which is no FWHM.
 
     `psfsize` is a noise-equivalent width, 2.355 sqrt(Neff / 4 pi). With
@@ -48,11 +60,18 @@ def moffat_alpha_from_psfsize(psfsize: ArrayLike, beta: ArrayLike) -> NDArray[np
     alpha = 0.8493 psfsize (beta - 1) / sqrt(2 beta - 1).
 
     Args:
-        psfsize: Noise-equivalent width, arcsec, any shape.
-        beta: Moffat exponent, > 1.
+        psfsize: Noise-equivalent width, arcsec: a number, an array or a tensor of any shape.
+        beta: Moffat exponent, > 1, of the same kind.
+
+    Returns:
+        Alpha, arcsec, of that kind.
     """
-    psfsize, beta = np.asarray(psfsize, np.float64), np.asarray(beta, np.float64)
-    return psfsize * (2.0 / FWHM_PER_SIGMA) * (beta - 1.0) / np.sqrt(2.0 * beta - 1.0)
+    return psfsize * (2.0 / FWHM_PER_SIGMA) * (beta - 1.0) / (2.0 * beta - 1.0) ** 0.5
+
+
+def moffat_fwhm(alpha: Any, beta: Any) -> Any:
+    """FWHM of a Moffat of scale `alpha` and exponent `beta`: numbers, arrays or tensors, arcsec."""
+    return alpha * 2.0 * (2.0 ** (1.0 / beta) - 1.0) ** 0.5
 
 
 def fwhm_from_psfsize(psfsize: ArrayLike, beta: ArrayLike) -> NDArray[np.float64]:
@@ -62,5 +81,5 @@ def fwhm_from_psfsize(psfsize: ArrayLike, beta: ArrayLike) -> NDArray[np.float64
         >>> [round(float(fwhm_from_psfsize(1.0, beta)), 3) for beta in (3.5, 2.8)]
         [0.811, 0.756]
     """
-    alpha = moffat_alpha_from_psfsize(psfsize, beta)
-    return alpha * 2.0 * np.sqrt(2.0 ** (1.0 / np.asarray(beta, np.float64)) - 1.0)
+    psfsize, beta = np.asarray(psfsize, np.float64), np.asarray(beta, np.float64)
+    return np.asarray(moffat_fwhm(moffat_alpha_from_psfsize(psfsize, beta), beta))

@@ -156,6 +156,29 @@ def rows_where(path: str, column: str, values: pa.Array) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
+def pieces(path: str, rows: int, *, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """A partition from its first row on, `rows` at a time; memory holds a piece and a row group.
+
+    The last piece may be smaller; of a partition without rows there is one piece without rows.
+    """
+    source, target = filesystem(path)
+    try:
+        file = pq.ParquetFile(target, filesystem=source)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there; run the stage that makes it first") from error
+    schema = file.schema_arrow.remove_metadata()
+    held = schema.empty_table() if columns is None else schema.empty_table().select(columns)
+    is_first = True
+    for group in range(file.num_row_groups):
+        read = file.read_row_group(group, columns=columns).replace_schema_metadata(None)
+        held = pa.concat_tables([held, read.select(held.column_names)])
+        while held.num_rows >= rows:
+            yield held.slice(0, rows)
+            held, is_first = held.slice(rows), False
+    if held.num_rows or is_first:
+        yield held
+
+
 def listing(folder: str) -> list[str]:
     """Names of the files right below a folder, sorted; empty where there is no folder."""
     source, target = filesystem(folder)

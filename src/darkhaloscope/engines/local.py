@@ -4,6 +4,7 @@ Spawned, not forked: a fork of a process that has loaded torch or opened an obje
 Each worker computes on one thread, so that its bytes do not depend on how many there are.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -65,7 +66,8 @@ class LocalEngine:
             yield from map(task, partitions)
             return
         pool = self._started()
-        futures: list[Future[Report]] = [pool.submit(task, partition) for partition in partitions]
+        with _one_thread_each():  # workers start while tasks are submitted
+            futures: list[Future[Report]] = [pool.submit(task, name) for name in partitions]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -81,13 +83,23 @@ class LocalEngine:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_one_thread
-            )
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
         return self._pool
 
 
-def _one_thread() -> None:
-    """One compute thread a worker; read by the libraries when they are first imported."""
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = "1"
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Start processes with one compute thread each: what NumPy reads when a process begins.
+
+    Set in the worker it would be too late, as the first task's modules have loaded NumPy by then.
+    """
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

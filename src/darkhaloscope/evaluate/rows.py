@@ -135,7 +135,10 @@ def _faults(
 ) -> list[str]:
     """What makes the rows unusable, one line a fault."""
     if not len(score):
-        return ["  no rows: there is nothing with a label of 0 or 1"]
+        return [
+            "  no rows: there is nothing with a label of 0 or 1; if its split has galaxies, column "
+            "`refused` of cutouts says why none has pixels: another splits.seed may help"
+        ]
     faults = []
     n_nan, n_lenses = int(np.isnan(score).sum()), int(is_lens.sum())
     if n_nan:

@@ -4,17 +4,28 @@ Each stamp has a 64-bit key, each purpose a stream; the i-th draw is a function 
 integers are equal to the bit on every device and in every batch, the normal deviates made from them
 up to the rounding of log, sin and cos. All injected light gets its photon noise here, whatever its
 kind: noise on lenses alone would be a label.
+
+A coadd's pixel is a Lanczos-3 interpolation of the exposures' pixels, so noise is less than the
+weight map says and neighbours share it. Measured on a DR9 coadd: rms 0.91 / sqrt(invvar), lag-1
+autocorrelation +0.12, lag-2 -0.07. Interpolation at a quarter of a pixel gives 0.894, +0.112 and
+-0.076, nearly the mean over all shifts (0.893, +0.112, -0.076), which a coadd of many exposures
+has; the kernel is scaled to the measured rms. Photons are counted in the exposures, so that their
+noise goes the same way: white noise on injected light would have another texture than its host's.
 """
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from darkhaloscope.core.keys import hash64
+from darkhaloscope.core.units import COADD_RMS_FACTOR
 from darkhaloscope.lensing.profiles import require
 
+_SHIFT_PX = 0.25  # of the interpolation that stands for all
 _BUDGET = 2**21  # draws made at once: bounds the memory of the 64-bit integers behind them
 
 
@@ -48,8 +59,15 @@ def standard_normal(keys: Tensor, shape: Sequence[int], *, stream: str) -> Tenso
     return drawn[:, :count].reshape(len(keys), *shape)
 
 
+def coadd_kernel() -> NDArray[np.float64]:
+    """Weights of seven pixels in one dimension; applied along both, rms 1 becomes 0.91."""
+    at = np.arange(-3, 4) - _SHIFT_PX
+    weights = np.where(np.abs(at) < 3, np.sinc(at) * np.sinc(at / 3), 0.0)
+    return np.asarray(weights * np.sqrt(COADD_RMS_FACTOR / (weights**2).sum()))
+
+
 def photon_noise(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, *, stream: str) -> Tensor:
-    """Noise to add to injected light: that of the photons it is made of.
+    """Noise to add to injected light: that of the photons it is made of, as a coadd has it.
 
     Args:
         light: Injected light, nmgy per pixel, shape (n, band, y, x).
@@ -59,8 +77,8 @@ def photon_noise(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, *, str
         stream: What the draws are for.
 
     Returns:
-        Noise of mean 0 and variance light / electrons_per_nmgy where light is above 0, exactly 0
-        elsewhere; the shape of `light`.
+        Noise of mean 0 that neighbours share, of the shape of `light`. Its variance is that of the
+        photons, light / electrons_per_nmgy, times 0.91^2; exactly 0 three pixels away from light.
 
     Raises:
         ValueError: a gain is not above 0.
@@ -68,7 +86,17 @@ def photon_noise(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, *, str
     gain_holds = (electrons_per_nmgy > 0) & electrons_per_nmgy.isfinite()
     require(gain_holds, electrons_per_nmgy, "electrons per nmgy are more than 0")
     sigma = (light.clamp_min(0) / electrons_per_nmgy[:, :, None, None]).sqrt_()
-    return sigma * standard_normal(keys, light.shape[1:], stream=stream).to(light.dtype)
+    white = sigma * standard_normal(keys, light.shape[1:], stream=stream).to(light.dtype)
+    along_y, along_x = (_resampling(size, white) for size in white.shape[-2:])
+    return along_y @ white @ along_x.T
+
+
+def _resampling(size: int, like: Tensor) -> Tensor:
+    """The coadd's kernel along one axis as a matrix, (size, size); no light beyond the edges."""
+    step = torch.arange(size) - torch.arange(size)[:, None] + 3
+    weights = torch.from_numpy(coadd_kernel())
+    inside = (step >= 0) & (step < len(weights))
+    return torch.where(inside, weights[step.clamp(0, len(weights) - 1)], 0.0).to(like)
 
 
 # SplitMix64 (Steele, Lea & Flood 2014), as in core.keys. Multiplication of int64 wraps around; the

@@ -42,7 +42,9 @@ GRIDS = {  # the first run's grid and its successor
     },
 }
 LEAST_THETA_E_ARCSEC = 0.05  # below it nothing is drawn, whatever the seeing
-SOURCE_BEHIND_Z = 0.7  # training sources lie beyond most red galaxies, which sets their colours
+# Redshifts of training sources, flat. They set colours alone; by the counts half would lie below 1,
+# where sources are redder than most that are lensed.
+TRAINING_SOURCE_Z = (0.7, 3.0)
 MAX_SHAPE_MAGNIFICATION = 15.0
 _CANDIDATES = 32
 _FLAT_TO_SIGMA, _FLAT_TO_Z = 4.0, 3.0  # of the dispersion's scatter; of the source
@@ -84,7 +86,7 @@ def broad(ids: Ids, hosts: Hosts, prior: Broad, *, seed: int) -> Columns:
         "lens_phi_deg": 180 * draw(stream="lens_phi"),
         "shear": _flat(prior.shear, draw(stream="shear")),
         "shear_phi_deg": 180 * draw(stream="shear_phi"),
-        "src_z": _training_source_z(mag, draw),
+        "src_z": _training_source_z(draw),
         "src_mag_r": mag,
         "src_r_eff_arcsec": log_flat(prior.src_r_eff_arcsec, draw(stream="src_r_eff")),
         "src_q": _flat(prior.src_q, draw(stream="src_q")),
@@ -113,7 +115,7 @@ def grid(ids: Ids, hosts: Hosts, prior: Grid, *, seed: int) -> Columns:
         "lens_phi_deg": 180 * draw(stream="lens_phi"),
         "shear": cell["shear"],
         "shear_phi_deg": 180 * draw(stream="shear_phi"),
-        "src_z": _training_source_z(mag, draw),
+        "src_z": _training_source_z(draw),
         "src_mag_r": mag,
         "src_r_eff_arcsec": cell["src_r_eff_arcsec"],
         "src_q": (1 - cell["src_e"]) / (1 + cell["src_e"]),
@@ -308,9 +310,9 @@ def _flat(span: Range, uniform: Values) -> Values:
     return np.asarray(span.low + (span.high - span.low) * uniform)
 
 
-def _training_source_z(mag: Values, draw: Callable[..., Values]) -> Values:
-    above = np.full(len(mag), SOURCE_BEHIND_Z)
-    return populations.source_redshift(mag, above, draw(stream="src_z"))[0]
+def _training_source_z(draw: Callable[..., Values]) -> Values:
+    low, high = TRAINING_SOURCE_Z
+    return low + (high - low) * draw(stream="src_z")
 
 
 def _mass_with_light(

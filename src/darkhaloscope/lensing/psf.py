@@ -15,7 +15,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from darkhaloscope.core.units import FWHM_PER_SIGMA
+from darkhaloscope.core.units import FWHM_PER_SIGMA, moffat_alpha_from_psfsize, moffat_fwhm
 from darkhaloscope.lensing.profiles import require
 
 MOFFAT_BETA_MIN, MOFFAT_BETA_MAX = 1.4, 8.0
@@ -120,7 +120,8 @@ class Moffat:
     @property
     def fwhm(self) -> Tensor:
         """Full width at half maximum, arcsec, shape (n, band)."""
-        return 2 * self.alpha * torch.sqrt(2 ** (1 / self.beta) - 1)
+        fwhm: Tensor = moffat_fwhm(self.alpha, self.beta)
+        return fwhm
 
     def transfer(self, freq_x: Tensor, freq_y: Tensor) -> Tensor:
         """The mixture of Gaussians, shape (n, band, ky, kx)."""
@@ -156,7 +157,7 @@ def moffat_from_psfsize(psfsize: Tensor, beta: Tensor) -> Moffat:
     Returns:
         A profile with the pixel in it, as `psfsize` has: Neff = 1 / int P^2 dA is kept.
     """
-    alpha = psfsize * (2 / FWHM_PER_SIGMA) * (beta - 1) / torch.sqrt(2 * beta - 1)
+    alpha: Tensor = moffat_alpha_from_psfsize(psfsize, beta)
     return Moffat(alpha, beta.expand_as(alpha).to(alpha.dtype))
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from darkhaloscope.core.contracts import Device
@@ -64,8 +63,8 @@ def fit(
         training: Batches of every epoch.
         validation: Batches that are the same in every epoch, with lenses and negatives.
         recipe: How.
-        scratch: Folder for the checkpoint, the best weights, `history.csv` and `training.log`; one
-            folder serves one training.
+        scratch: Folder for the checkpoint, `history.csv` and `training.log`; one folder serves one
+            training.
         device: Where.
 
     Raises:
@@ -88,8 +87,7 @@ def fit(
             trainer = _trainer(each_epoch, recipe, device, precision)
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         history = tuple(each_epoch.history)
-        best = load_file(scratch / loop.BEST)
-        return Fitted(best, loop.weights(module), recipe.best(history), history)
+        return Fitted(each_epoch.best, loop.weights(module), recipe.best(history), history)
 
 
 def precision_on(device: Device, asked: Precision) -> Literal["fp32", "bf16", "fp16"]:
@@ -145,6 +143,7 @@ def _threads(count: int) -> Iterator[None]:
     try:
         yield
     finally:
+        torch.set_flush_denormal(False)  # torch tells nobody how it was; off is its default
         torch.set_num_threads(before)
 
 

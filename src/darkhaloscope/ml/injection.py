@@ -15,6 +15,7 @@ from torch import Tensor
 
 from darkhaloscope.core import keys
 from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.units import ZERO_POINT_MAG
 from darkhaloscope.lensing.noise import photon_noise
 from darkhaloscope.lensing.snr import arc_snr
 from darkhaloscope.ml.painters import PAINTERS, Camera, batch_of
@@ -149,11 +150,12 @@ def _paint(
         painted = painter(batch.take(at))
         light[at], inside[at] = painted.pixels, painted.inside
         flux[at], magnification[at] = painted.flux, painted.magnification
-    key = keys.bits(ids, seed=seed, stream="photons").view(np.int64)
-    noise = photon_noise(
-        light, batch.electrons, torch.from_numpy(key).to(pixels.device), stream="photons"
+    key = torch.from_numpy(keys.bits(ids, seed=seed, stream="photons").view(np.int64))
+    lit = light.flatten(1).any(1).nonzero()[:, 0]  # elsewhere the draws would be multiplied by 0
+    stamps = pixels + light
+    stamps[lit] += photon_noise(
+        light[lit], batch.electrons[lit], key.to(pixels.device)[lit], stream="photons"
     )
-    stamps = pixels + light + noise
     _check_finite(stamps, ids)
     is_dark = torch.isnan(inside)
     snr, matched, peak = nothing, nothing, nothing
@@ -170,7 +172,7 @@ def _paint(
         injected_flux=torch.where(is_dark, torch.nan, light.sum((2, 3))),
         inside_share=inside[:, camera.bands.index(REFERENCE_BAND)],
         magnification=magnification,
-        src_mag=22.5 - 2.5 * torch.log10(flux),
+        src_mag=ZERO_POINT_MAG - 2.5 * torch.log10(flux),
     )
 
 

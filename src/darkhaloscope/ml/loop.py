@@ -1,8 +1,9 @@
 """The training loop's own parts, in Lightning's terms. Imported where a network is trained only.
 
 An epoch ends with a checkpoint in the scratch folder: weights, their average, the optimiser, the
-schedule, and the history. Batches are named by their epoch, so that a run continued from there
-makes the same batches as one that was never stopped.
+schedule, the history, and the best weights, so that a kill cannot part one from another. Batches
+are named by their epoch, so that a run continued from there makes the same batches as one that was
+never stopped.
 """
 
 import csv
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -29,7 +29,7 @@ from darkhaloscope.ml.saved import write_whole
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT, BEST, HISTORY = "epoch.ckpt", "best.safetensors", "history.csv"
+CHECKPOINT, HISTORY = "epoch.ckpt", "history.csv"
 SECONDS_BETWEEN_LINES = 20.0
 FORGOTTEN_STEPS = 20.0  # over which the average forgets the random start
 
@@ -146,18 +146,20 @@ class EachEpoch(Callback):
     """What is kept and said after each epoch, and when to stop."""
 
     def __init__(self, module: Training, folder: Path) -> None:
-        """`folder` holds the checkpoint, the best weights and the history."""
+        """`folder` holds the checkpoint and the history."""
         self._module, self._recipe, self.folder = module, module.recipe, folder
         self.history: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
         self._began = self._said = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """The history goes into the checkpoint."""
-        return {"history": [asdict(epoch) for epoch in self.history]}
+        """History and best weights go into the checkpoint."""
+        return {"history": [asdict(epoch) for epoch in self.history], "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The history comes back."""
+        """They come back."""
         self.history = [Epoch(**epoch) for epoch in state_dict["history"]]
+        self.best = {name: value.cpu() for name, value in state_dict["best"].items()}
 
     def restore(self) -> str | None:
         """Take weights and history from the checkpoint; its path, or None where there is none."""
@@ -188,12 +190,12 @@ class EachEpoch(Callback):
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write history, best weights and checkpoint, in this order, then decide."""
+        """Write history and checkpoint, then decide."""
         epoch = self._epoch(trainer)
         self.history.append(epoch)
         log.info("%s", epoch)
         if self._recipe.best(self.history) is epoch:
-            write_whole(self.folder / BEST, lambda at: save_file(weights(self._module), at))
+            self.best = weights(self._module)
         self._write_history()
         write_whole(self.folder / CHECKPOINT, trainer.save_checkpoint)
         trainer.should_stop = self._recipe.is_finished(self.history)

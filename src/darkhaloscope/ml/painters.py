@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkhaloscope.core import units
 from darkhaloscope.lensing import contaminants
 from darkhaloscope.lensing.psf import Gaussian, Psf, moffat_from_psfsize
 from darkhaloscope.lensing.render import DEFAULT, Grid, Lens, Painted, Plan, Sersic, render_lensed
 
 TARGET_BAND = "g"  # arc_snr_target is the matched-filter S/N in it
-MAX_OTHER_BAND = 3.0  # S/N of any band over the target, at most
+MAX_OTHER_BAND = 2.0  # S/N of any band over the target, at most
 MAX_SCALE = 1000.0  # of a source that training rescales: light that misses the stamp stays faint
 
 _COLUMNS = (
@@ -247,7 +248,7 @@ def batch_of(
         return to_device(_per_band(hosts, template, camera.bands))
 
     dust = np.nan_to_num(_per_band(rows, "mw_transmission_{b}", camera.bands), nan=1.0)
-    flux = 10 ** (-0.4 * (_per_band(rows, "src_mag_{b}", camera.bands) - 22.5))
+    flux = units.nmgy_from_mag(_per_band(rows, "src_mag_{b}", camera.bands))
     centre = edge_px + (camera.size_px - 1) / 2
     columns = {name: to_device(_numbers(rows, name)) for name in _COLUMNS}
     columns |= {
@@ -259,7 +260,8 @@ def batch_of(
     electrons = to_device(np.where(gain > 0, gain, 1e30) * np.maximum(exposures, 1.0))
     sky_sigma, sky = of_hosts("noise_{b}_nmgy"), of_hosts("sky_median_{b}_nmgy")
     host_light = (pixels - sky[:, :, None, None]).clamp_min_(0)
-    variance = host_light / electrons[:, :, None, None] + sky_sigma.square()[:, :, None, None]
+    photons = units.COADD_RMS_FACTOR**2 * host_light / electrons[:, :, None, None]
+    variance = photons + sky_sigma.square()[:, :, None, None]
     return Batch(
         columns,
         flux=to_device(flux),

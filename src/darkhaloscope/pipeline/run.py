@@ -98,18 +98,27 @@ def bring_up_to_date(
 
 
 def status(config: RunConfig, device: Device) -> list[State]:
-    """How every partition of every stage stands, without making anything."""
+    """How every partition of every stage stands, without making anything.
+
+    What is read from something that is not current is not current either.
+    """
     survey = Survey(config.survey)
     layout = layout_of(config, survey)
     failures = _failures(config.root)
-    states = []
+    states, behind = [], set[str]()
     for name in ORDER:
-        task = Task(name, layout, survey, device)
-        for key in layout.partitions(stage_named(name)):
+        task, stage = Task(name, layout, survey, device), stage_named(name)
+        for key in layout.partitions(stage):
             state, message = task.state(key), failures.get(name, {}).get(key, "")
-            states.append(
-                State(name, key, "failed" if message and state != "current" else state, message)
-            )
+            if state == "current" and any(
+                path in behind for read in stage.inputs for path in layout.inputs(stage, read, key)
+            ):
+                state = "stale"
+            if state != "current":
+                keys = layout.tiles if stage.splits_output_by else (key,)
+                behind.update(layout.path(name, made) for made in keys)
+                state = "failed" if message else state
+            states.append(State(name, key, state, message))
     return states
 
 
@@ -178,6 +187,8 @@ def _stage(
     if here and stale:
         engine.rest()  # idle workers hold memory that this stage may want
     runner: Engine = LocalEngine(0) if here else engine
+    if not here:  # the engine shares the cores out: one thread a task, whatever runs beside it
+        task = replace(task, device=replace(task.device, threads=1))
     for report in runner.map(task, stale):
         reports.append(report)
         progress.ended(report)

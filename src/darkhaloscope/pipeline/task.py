@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,18 +108,18 @@ class Task:
         return store.write(self._results(key), path, schema=empty, digest=digest), True
 
     def _results(self, key: str) -> Iterator[pa.Table]:
-        """The stage's output, one table a piece of its first input."""
-        stage, config = self.stage, self._config(key)
+        """The stage's output, one table a piece of its leading input."""
+        stage, config, leading = self.stage, self._config(key), self._leading(key)
         tables = {
             i.table: self._table(i, key)
             for i in stage.inputs
-            if i.is_handed and i.rows != "of chunk"
+            if i.is_handed and i.rows != "of chunk" and i is not leading
         }
         with tempfile.TemporaryDirectory() as held:
             handed = self._resources(key, Path(held))
-            for piece in self._pieces(tables):
-                if stage.chunk_rows is not None:
-                    tables[stage.inputs[0].table] = piece
+            for piece in self._pieces(leading, key):
+                if leading is not None:
+                    tables[leading.table] = piece
                 beside = {
                     i.table: self._rows_of(i, key, piece)
                     for i in stage.inputs
@@ -128,16 +128,30 @@ class Task:
                 table = stage.run(**tables, **beside, **handed, config=config)
                 yield self._checked(table, config)
 
-    def _pieces(self, tables: Mapping[str, pa.Table | None]) -> Iterator[pa.Table]:
-        stage = self.stage
-        if stage.chunk_rows is None:
+    def _leading(self, key: str) -> Input | None:
+        """The input that is handed over piece by piece: the first that this partition needs."""
+        if self.stage.chunk_rows is None:
+            return None
+        return next(i for i in self.stage.inputs if _is_needed(i, key))
+
+    def _pieces(self, leading: Input | None, key: str) -> Iterator[pa.Table | None]:
+        """The leading input from its first row on; whole tables of pixels are never in memory."""
+        at_once = self.stage.chunk_rows
+        if leading is None or at_once is None:
             yield None
-            return
-        first = tables[stage.inputs[0].table]
-        if first is None:
-            first = next(table for table in tables.values() if table is not None)
-        for start in range(0, max(first.num_rows, 1), stage.chunk_rows):
-            yield first.slice(start, stage.chunk_rows)
+        elif leading.rows == "all":
+            schema = leading.schema(self._config(key).bands)
+            paths = self.layout.inputs(self.stage, leading, key)
+            if not paths:
+                yield schema.empty_table()
+            for path in paths:
+                for piece in store.pieces(path, at_once, columns=schema.names):
+                    yield schemas.conform(piece, schema, where=path)
+        else:
+            first = self._table(leading, key)
+            assert first is not None  # noqa: S101  (it leads because this partition needs it)
+            for start in range(0, max(first.num_rows, 1), at_once):
+                yield first.slice(start, at_once)
 
     def _make_tiles(self, key: str, digest: str) -> store.Header:
         """A table computed whole and written by tile; each tile's footer lists them all."""
@@ -171,13 +185,12 @@ class Task:
         paths = self.layout.inputs(self.stage, wanted, key)
         schema = wanted.schema(self._config(key).bands)
         if not paths:
-            is_for_this = not wanted.for_sets or set_of(key) in wanted.for_sets
-            return schema.empty_table() if is_for_this else None
+            return schema.empty_table() if _is_needed(wanted, key) else None
         tables = []
         for path in paths:
             table = store.read(path, columns=schema.names)
             if wanted.rows == "own set":
-                table = table.filter(pc.equal(table["split"], set_of(key)))
+                table = table.filter(_is_of_set(table, set_of(key)))
             tables.append(schemas.conform(table, schema, where=path))
         return pa.concat_tables(tables)
 
@@ -264,6 +277,19 @@ class Task:
 
     def _failed(self, key: str, start: float, message: str, *, is_bug: bool) -> Report:
         return Report(self.name, key, "failed", 0, time.monotonic() - start, message, is_bug)
+
+
+def _is_needed(wanted: Input, key: str) -> bool:
+    """Whether the set of a partition needs an input."""
+    return not wanted.for_sets or set_of(key) in wanted.for_sets
+
+
+def _is_of_set(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """Which rows a set is made of: targets as observed for the sky, else the others of a split."""
+    is_sky = pc.equal(rows["kind"], "sky")
+    if name == "sky":
+        return is_sky
+    return pc.and_not(pc.equal(rows["split"], name), is_sky)
 
 
 def tiles_header(root: str, table: str) -> store.Header | None:

@@ -9,16 +9,18 @@ r-i splits r-z as an old population does (accurate to 0.05 mag: i is no band of 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkhaloscope.core import units
+from darkhaloscope.lensing import populations
 from darkhaloscope.simulate.draws import Draws, Values
+from darkhaloscope.survey.lrg import lrg_variants
 
 FILTERS = ("g", "r", "i", "z", "w1", "w2")
 G, R, _, Z, W1, _ = range(6)  # columns
 
-_REDSHIFT = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-_RED = {  # the red sequence at these redshifts
+_RED = {  # the red sequence at populations.RED_SEQUENCE_Z
     "g-r": np.array([0.75, 0.98, 1.35, 1.56, 1.79, 1.85, 1.83, 1.88, 1.92, 1.95, 1.95]),
     "r-i": np.array([0.35, 0.38, 0.43, 0.53, 0.62, 0.76, 0.94, 1.10, 1.20, 1.22, 1.22]),
-    "r-z": np.array([0.60, 0.68, 0.79, 0.86, 0.96, 1.13, 1.34, 1.57, 1.81, 2.00, 2.15]),
+    "r-z": populations.RED_SEQUENCE_R_MINUS_Z,
     "z-w1": np.array([-0.3, 0.00, 0.25, 0.42, 0.60, 0.85, 1.10, 1.32, 1.48, 1.65, 1.80]),
     "w1-w2": np.array([-0.3, -0.3, -0.3, -0.4, -0.5, -0.6, -0.65, -0.68, -0.65, -0.6, -0.55]),
 }
@@ -87,14 +89,15 @@ def star(mag_r: Values, draws: Draws) -> NDArray[np.float64]:
 
 
 def passes_v3(mag: NDArray[np.float64], bright: float) -> NDArray[np.bool_]:
-    """Whether magnitudes (n, 6) pass v3 (z < 20.4, r-z > 0.4, z-W1 > 0.8) and z > `bright`."""
-    in_range = (mag[:, Z] < 20.4) & (mag[:, Z] > bright)
-    colour = (mag[:, R] - mag[:, Z] > 0.4) & (mag[:, Z] - mag[:, W1] > 0.8)
-    return np.asarray(in_range & colour)
+    """Whether magnitudes (n, 6) pass the cuts of v3 and are fainter than `bright` in z."""
+    flux = {band: units.nmgy_from_mag(mag[:, i]) for band, i in (("r", R), ("z", Z), ("w1", W1))}
+    return np.asarray(lrg_variants(flux)["v3_color_relaxed"] & (mag[:, Z] > bright))
 
 
 def _red_colours(redshift: Values) -> dict[str, Values]:
-    return {name: np.interp(redshift, _REDSHIFT, track) for name, track in _RED.items()}
+    return {
+        name: np.interp(redshift, populations.RED_SEQUENCE_Z, track) for name, track in _RED.items()
+    }
 
 
 def _scattered(

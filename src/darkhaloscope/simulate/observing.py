@@ -61,8 +61,7 @@ class Conditions:
     @property
     def neff_px(self) -> Values:
         """Noise-equivalent area of the PSF, pixels, shape (band,)."""
-        sigma = self.psfsize / units.FWHM_PER_SIGMA
-        return np.asarray(4 * math.pi * sigma**2 / PIXEL_SCALE_ARCSEC**2)
+        return units.neff_px_from_psfsize(self.psfsize, PIXEL_SCALE_ARCSEC)
 
     @property
     def invvar(self) -> Values:

@@ -139,4 +139,5 @@ def moffat_brightness(seen: Conditions, radius_arcsec: float | Values) -> Values
     """Brightness per arcsec^2 of the PSF, shape (..., band)."""
     alpha = moffat_alpha_from_psfsize(seen.psfsize, seen.beta)
     radius = np.asarray(radius_arcsec)[..., None]
-    return (seen.beta - 1) / (np.pi * alpha**2) * (1 + (radius / alpha) ** 2) ** (-seen.beta)
+    central = (seen.beta - 1) / (np.pi * alpha**2)
+    return np.asarray(central * (1 + (radius / alpha) ** 2) ** (-seen.beta))

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from darkhaloscope.core import units
 from darkhaloscope.core.errors import ConfigError, DataError
 from darkhaloscope.core.settings.simulate import SimulateConfig
 from darkhaloscope.simulate import plan as planning
@@ -219,7 +220,7 @@ def _release_bricks(
 
 def _depth_mag(psfdepth: float) -> float:
     """5-sigma depth, 0 where there is none, as in the survey's table."""
-    return float(22.5 - 2.5 * np.log10(5 / np.sqrt(psfdepth))) if psfdepth > 0 else 0.0
+    return float(np.nan_to_num(units.depth_mag_from_psfdepth(psfdepth)))
 
 
 def _table(columns: dict[str, tuple[str, Any]]) -> NDArray[np.void]:

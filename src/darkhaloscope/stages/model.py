@@ -188,7 +188,7 @@ def _stamps_read(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="model",
-    version=1,
+    version=2,
     run=run,
     inputs=(
         Input("splits", schemas.splits, scope="whole"),

@@ -20,6 +20,7 @@ from darkhaloscope.core.settings.scores import ScoresConfig
 from darkhaloscope.ml import saved
 from darkhaloscope.ml.pixel_table import Ids, PixelTable
 
+CHUNK_ROWS = 2048  # 160 MB of cutouts of 80 px in three bands
 INJECTED = ("val", "calib", "test")
 RENAMED = {"ground_visible": "is_ground_visible"}
 
@@ -134,11 +135,12 @@ STAGE = Stage(
     run=run,
     inputs=(
         Input("stamps", _stamps_read, for_sets=INJECTED),
-        Input("manifest", _manifest_read, for_sets=("sky",)),
-        Input("cutouts", _cutouts_read, for_sets=("sky",)),
+        Input("manifest", _manifest_read, rows="own set", for_sets=("sky",)),
+        Input("cutouts", _cutouts_read, rows="of chunk", for_sets=("sky",)),
         Input("model", schemas.scores, scope="whole", is_handed=False),
     ),
     output=schemas.scores,
     partition="model/set/tile",
+    chunk_rows=CHUNK_ROWS,
     needs=("model", "device"),
 )

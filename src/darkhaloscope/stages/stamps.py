@@ -121,7 +121,7 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 STAGE = Stage(
     name="stamps",
-    version=1,
+    version=2,
     run=run,
     inputs=(
         Input("manifest", schemas.manifest, rows="own set"),

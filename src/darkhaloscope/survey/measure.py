@@ -85,14 +85,12 @@ def noise_nmgy(invvar: Cutouts, good: Flags) -> Numbers:
 def depth_mag(noise: Numbers, psfsize_arcsec: Numbers, scale_arcsec: float) -> Numbers:
     """5-sigma point-source depth, AB mag, shape (n,).
 
-    The flux of a point source fitted by its PSF has variance Neff / invvar, Neff in pixels; and
-    psfsize = 2.355 sqrt(Neff / 4 pi).
+    The flux of a point source fitted by its PSF has variance Neff / invvar, Neff in pixels.
 
     Args:
         noise: Pixel rms of the coadd, as `noise_nmgy` gives it, shape (n,).
         psfsize_arcsec: The survey's noise-equivalent width, shape (n,).
         scale_arcsec: Width of a pixel.
     """
-    sigma = psfsize_arcsec / units.FWHM_PER_SIGMA / scale_arcsec
-    n_eff = 4 * np.pi * sigma**2
+    n_eff = units.neff_px_from_psfsize(psfsize_arcsec, scale_arcsec)
     return units.mag_from_nmgy(5 * np.sqrt(n_eff) * noise / units.COADD_RMS_FACTOR)

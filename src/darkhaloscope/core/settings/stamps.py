@@ -23,7 +23,8 @@ class StampsConfig(StageConfig):
     """Moffat exponent, one a band; real coadds fit 2.6 to 2.8."""
     electrons_per_nmgy_per_exposure: tuple[float, ...]
     """Electrons that a nanomaggy makes in one exposure, one a band, for the photon noise of all
-    injected light; about 3,500 in a 90 s exposure. 0: no photon noise."""
+    injected light; about 3,500 in a 90 s exposure. 0: no photon noise. Where the survey has no
+    `nexp`, one exposure is assumed."""
     batch_rows: int = Field(default=128, ge=1, json_schema_extra={"speed_only": True})
     """Stamps painted at once; changes memory and speed, no result."""
 
