@@ -146,6 +146,8 @@ def test_the_flat_table_holds_the_same_rates(result: Evaluation) -> None:
     (found,) = [r for r in flat.to_pylist() if row.items() <= r.items()]
     expected = result.metrics["by_kind"]["ring"]["fpr_at_tpr"][3]
     assert (found["value"], found["high"]) == (expected["value"], expected["high"])
+    (none_false,) = [r for r in flat.to_pylist() if r["measure"] == "tpr_0"]
+    assert none_false["stratum"] == "stress"  # each negative counted once, not as on the sky
 
 
 def test_lenses_are_weighted_to_their_population_where_asked() -> None:

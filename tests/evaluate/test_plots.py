@@ -50,7 +50,8 @@ def test_no_two_plots_of_a_page_share_an_id() -> None:
 @pytest.mark.parametrize("score", [np.zeros(60), np.r_[np.inf, -np.inf, np.arange(58.0)]])
 def test_constant_and_infinite_scores_can_be_drawn(score: np.ndarray) -> None:
     columns = {c: np.full(60, 30.0) for c in COLUMNS}
-    drawn(rows(score=score, is_lens=np.arange(60) % 2 == 0, columns=columns))
+    made = drawn(rows(score=score, is_lens=np.arange(60) % 2 == 0, columns=columns))
+    assert all("<path" in text for text in made.values())
 
 
 def test_the_least_fpr_that_can_be_bounded_is_that_of_the_number_of_negatives() -> None:

@@ -135,7 +135,7 @@ def flat(metrics: Mapping[str, Any]) -> pa.Table:
         for group in ("by_kind", "by_stratum"):
             for name, entry in metrics[group].items():
                 found += [(measure, name, r) for r in entry.get(measure, [])]
-    found += [(name, "all", metrics[name]) for name in ("tpr_0", "tpr_10")]
+    found += [(name, "stress", metrics[name]) for name in ("tpr_0", "tpr_10")]
     for point in metrics["operating_points"]:
         found += [
             (f"operating_{m}", "headline" if m == "tpr_headline" else "all", point[m])

@@ -317,7 +317,7 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=1,
+    version=2,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("calib", "test")),
