@@ -5,10 +5,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MAY_NOT_SKIP = ("real", "spark", "browser")
 
+settings.register_profile("repeatable", derandomize=True)  # a test passes always or never
+settings.load_profile("repeatable")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores are shared by the test processes
 
 
