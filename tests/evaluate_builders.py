@@ -112,6 +112,7 @@ def report_config(**changed: Any) -> ReportConfig:
         "lens_weight": "equal",
         "theta_e_edges_arcsec": (0.5, 1.0, 1.5, 2.0),
         "theta_e_over_fwhm_r_edges": (0.5, 1.0, 1.2, 2.0),
+        "theta_e_over_psfsize_r_edges": (0.5, 1.0),
         "arc_snr_edges": (10.0, 25.0, 50.0),
         "arc_snr_band": "g",
         "headline_theta_e_over_fwhm_r_min": 1.2,

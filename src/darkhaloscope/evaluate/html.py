@@ -18,6 +18,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NAMES = {
     "theta_e_arcsec": "θ<sub>E</sub>, arcsec",
     "theta_e_over_fwhm_r": "θ<sub>E</sub> / FWHM<sub>r</sub>",
+    "theta_e_over_psfsize_r": "θ<sub>E</sub> / psfsize<sub>r</sub> (no FWHM)",
     "arc_snr_g": "arc S/N in g",
     "arc_snr_r": "arc S/N in r",
     "&gt;=": "≥",

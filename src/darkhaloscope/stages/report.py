@@ -27,6 +27,7 @@ from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import Evaluation, Plan
 from darkhaloscope.evaluate.rows import Rows
 
+RESOLUTION = ("theta_e_arcsec", "theta_e_over_fwhm_r", "theta_e_over_psfsize_r")
 PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
 
 
@@ -45,7 +46,7 @@ def run(
     Raises:
         DataError: the scores cannot be evaluated: NaN, one class only, no row with a label.
     """
-    columns = ("theta_e_arcsec", "theta_e_over_fwhm_r", f"arc_snr_{config.arc_snr_band}")
+    columns = (*RESOLUTION, f"arc_snr_{config.arc_snr_band}")
     weight = None if config.lens_weight == "equal" else config.lens_weight
     sets = {}
     for name in ("test", "calib"):
@@ -118,6 +119,7 @@ def _plan(config: ReportConfig) -> Plan:
         bins={
             "theta_e_arcsec": config.theta_e_edges_arcsec,
             "theta_e_over_fwhm_r": config.theta_e_over_fwhm_r_edges,
+            "theta_e_over_psfsize_r": config.theta_e_over_psfsize_r_edges,
             snr: config.arc_snr_edges,
         },
         headline={

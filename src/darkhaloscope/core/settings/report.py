@@ -25,6 +25,8 @@ class ReportConfig(StageConfig):
     """Edges of the bins of theta_E, arcsec; the last bin has no upper end."""
     theta_e_over_fwhm_r_edges: Edges
     """Edges of the bins of theta_E over the r-band PSF's FWHM; the last bin has no upper end."""
+    theta_e_over_psfsize_r_edges: Edges
+    """Edges of the bins of theta_E over psfsize_r, which is no FWHM: the first run's table."""
     arc_snr_edges: Edges
     """Edges of the bins of the arc's integrated S/N in `arc_snr_band`."""
     arc_snr_band: str
@@ -44,7 +46,12 @@ class ReportConfig(StageConfig):
 
     @model_validator(mode="after")
     def _strata_can_be_made(self) -> Self:
-        for name in ("theta_e_edges_arcsec", "theta_e_over_fwhm_r_edges", "arc_snr_edges"):
+        for name in (
+            "theta_e_edges_arcsec",
+            "theta_e_over_fwhm_r_edges",
+            "theta_e_over_psfsize_r_edges",
+            "arc_snr_edges",
+        ):
             edges = getattr(self, name)
             if any(b <= a for a, b in pairwise(edges)):
                 raise ValueError(f"{name} must rise: a bin needs a width; got {list(edges)}")
