@@ -134,6 +134,16 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(finished: Path, fre
     assert not list((fresh / "demo").rglob("*.partial"))
 
 
+def test_what_a_killed_run_left_in_scratch_goes_when_the_stage_is_made(done: Path) -> None:
+    left = done / "demo/.scratch/report-all-0123456789abcdef"
+    left.mkdir(parents=True)
+    tables = tiny_tables()
+    tables["report"]["gallery_stamps"] = 1
+    write_run(tables, done / "run.toml")
+    assert dhs("run", done / "run.toml", "--workers", "1").returncode == 0
+    assert list((done / "demo/.scratch").iterdir()) == []
+
+
 def test_one_tile_alone(fresh: Path) -> None:
     assert dhs("run", fresh / "run.toml", "splits", "--workers", "0").returncode == 0
     tile = sorted(p.stem.removeprefix("tile=") for p in (fresh / "demo/splits").iterdir())[0]

@@ -5,6 +5,7 @@ settings, and the content of everything it was read from. What is raised becomes
 that a bad tile costs one tile.
 """
 
+import glob
 import hashlib
 import logging
 import shutil
@@ -170,14 +171,16 @@ class Task:
 
     def _make_folder(self, key: str, digest: str) -> store.Header:
         """An artefact: filled in scratch, which survives a kill, then published."""
-        scratch = scratch_folder(self.layout.config.root) / f"{self.name}-{digest[:16]}"
+        prefix = f"{self.name}-{key.replace('/', '-')}-"
+        scratch = scratch_folder(self.layout.config.root) / f"{prefix}{digest[:16]}"
         scratch.mkdir(parents=True, exist_ok=True)
         tables = {i.table: self._table(i, key) for i in self.stage.inputs if i.is_handed}
         with tempfile.TemporaryDirectory() as held:
             handed = self._resources(key, Path(held), scratch)
             folder = self.stage.run(**tables, **handed, config=self._config(key))
         header = store.publish_folder(Path(folder), self.layout.path(self.name, key), digest=digest)
-        shutil.rmtree(scratch, ignore_errors=True)
+        for left in scratch.parent.glob(f"{glob.escape(prefix)}*"):  # of killed runs, too
+            shutil.rmtree(left, ignore_errors=True)
         return header
 
     def _table(self, wanted: Input, key: str) -> pa.Table | None:
