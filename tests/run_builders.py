@@ -106,11 +106,16 @@ def dhs(*words: str | Path, **options: object) -> subprocess.CompletedProcess[st
     )
 
 
+RECORDS = ("history.csv", "training.log", "done.json")
+
+
 def contents(root: Path) -> dict[str, bytes]:
-    """Every result of a run; not its logs, which hold times."""
+    """Every result of a run; not its records, which hold times."""
     run = root / "demo"
     return {
         str(f.relative_to(run)): f.read_bytes()
         for f in sorted(run.rglob("*"))
-        if f.is_file() and not {"logs", "model", ".lock"} & set(f.relative_to(run).parts)
+        if f.is_file()
+        and f.name not in (*RECORDS, ".lock")
+        and f.relative_to(run).parts[0] != "logs"
     }

@@ -149,6 +149,17 @@ def test_a_folder_is_done_when_its_record_is_there(root: str, tmp_path: Path) ->
     assert (held / "deep" / "x.json").read_text() == "{}"
 
 
+def test_records_of_the_making_are_no_part_of_an_artefacts_content(tmp_path: Path) -> None:
+    contents = []
+    for seconds in ("12", "13"):
+        made = tmp_path / seconds
+        made.mkdir()
+        (made / "model.safetensors").write_text("weights")
+        (made / "training.log").write_text(seconds)
+        contents.append(store.publish_folder(made, f"{tmp_path}/out{seconds}", digest="d").content)
+    assert contents[0] == contents[1]
+
+
 def test_a_new_edition_of_a_folder_drops_the_old_files(root: str, tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

@@ -25,6 +25,7 @@ from darkhaloscope.core.errors import DataError
 
 DIGEST, CONTENT, NOTES = b"dhs.digest", b"dhs.content", b"dhs.notes"
 DONE = "done.json"
+RECORDS = ("history.csv", "training.log")  # of an artefact: they hold times, and are no result
 ROW_GROUP_ROWS = 512
 _CHUNK_BYTES = 1 << 22
 
@@ -213,13 +214,18 @@ def publish(scratch: Path, path: str) -> None:
 
 
 def publish_folder(source: Path, folder: str, *, digest: str) -> Header:
-    """Publish an artefact: every file, then `done.json`, which names them with their sha256."""
+    """Publish an artefact: every file, then `done.json`, which names them with their sha256.
+
+    Records of how it was made are published beside it, but are no part of its content: two
+    trainings that end in the same weights are one model.
+    """
     files = {
         p.relative_to(source).as_posix(): _sha256(p)
         for p in sorted(source.rglob("*"))
         if p.is_file()
     }
-    content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    results = {name: sha256 for name, sha256 in files.items() if name not in RECORDS}
+    content = hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
     former = header_of_folder(folder)
     delete(f"{folder}/{DONE}")  # first: between here and the new record nothing counts as done
     for name in set(former.notes["files"] if former else ()) - set(files):
