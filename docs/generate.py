@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from darkhaloscope.core import schemas
 from darkhaloscope.core.config import RunConfig
 from darkhaloscope.core.contracts import Stage
-from darkhaloscope.core.settings.base import StageConfig
+from darkhaloscope.core.settings.base import Span, StageConfig
 from darkhaloscope.pipeline.registry import ORDER, stage_named
 
 HERE = Path(__file__).parent
@@ -91,15 +91,17 @@ def key_rows(model: type[BaseModel], prefix: str) -> list[str]:
     """Rows of the keys, those of nested models below them."""
     rows = []
     for name, field in model.model_fields.items():
-        if name in HANDED and issubclass(model, StageConfig):
+        is_handed = name in HANDED or (name == "psf_beta" and model.__name__ == "StampsConfig")
+        if is_handed and issubclass(model, StageConfig):
             continue
-        default = "" if field.is_required() else f" Default: `{field.default!r}`."
+        has_default = not field.is_required() and field.default_factory is None
+        default = f" Default: `{field.default!r}`." if has_default else ""
         meaning = " ".join((field.description or "").split())
         if not meaning and name in ("low", "high"):
             continue  # the ends of a range say nothing of their own
         rows.append(f"| `{prefix}{name}` | {type_text(field.annotation)} | {meaning}{default} |")
         inner = model_in(field.annotation)
-        if inner is not None and inner is not model and len(inner.model_fields) <= 12:
+        if inner is not None and inner not in (model, Span) and len(inner.model_fields) <= 30:
             rows += key_rows(inner, f"{prefix}{name}.")
     return rows
 
@@ -114,6 +116,8 @@ def type_text(annotation: Any) -> str:
     if origin is not None:
         inner = ", ".join(type_text(a) for a in get_args(annotation) if a is not Ellipsis)
         return f"{getattr(origin, '__name__', 'one of')}[{inner}]".replace("Literal[", "one of [")
+    if annotation is Span:
+        return "{ low, high }"
     return getattr(annotation, "__name__", repr(annotation))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from darkhaloscope.core.errors import ConfigError, DarkHaloScopeError
+from darkhaloscope.core.processes import StoppedError, stop_on_signals
 
 if TYPE_CHECKING:
     from darkhaloscope.core.config import RunConfig
@@ -52,14 +53,16 @@ CORES = os.cpu_count() or 1
 
 def main() -> None:
     """Run the command: exit status 0 done, 2 a fault of the input, 1 a bug with its traceback."""
+    stop_on_signals()
     try:
         app()
     except DarkHaloScopeError as error:
         typer.echo(f"dhs: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except StoppedError as stop:
         typer.echo(
-            "dhs: stopped; what was finished is kept, the same command goes on from there", err=True
+            f"dhs: stopped by {stop}; what was finished is kept, the same command goes on from it",
+            err=True,
         )
         sys.exit(130)
     except BrokenPipeError:
@@ -117,7 +120,7 @@ def demo(
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the run file is written.")],
     *,
-    preset: Annotated[str, typer.Option(help="Which recipe: see `dhs init --help`.")] = "demo",
+    preset: Annotated[str, typer.Option(help="demo, first-run or legacy-dr10.")] = "demo",
     area: Annotated[
         str | None, typer.Option(metavar="RA0,RA1,DEC0,DEC1", help="Box on the sky, degrees.")
     ] = None,
@@ -126,8 +129,15 @@ def init(
     if file.exists():
         raise ConfigError(f"{file} is there already; choose another name, or delete it first")
     text = _write_preset(file, preset, area)
-    missing = "fill in [survey] area" if "# area = " in text else "read it through"
-    typer.echo(f"{file} written; {missing}, then: dhs run {file}")
+    if "# area = " in text:
+        typer.echo(f"{file} written; fill in [survey] area, then: dhs run {file}")
+    elif "[simulate]" in text:
+        typer.echo(
+            f"{file} written; draw its sky: dhs simulate {file.parent / 'sky'} --config {file}"
+        )
+        typer.echo(f"then: dhs run {file}")
+    else:
+        typer.echo(f"{file} written; read it through, then: dhs run {file}")
 
 
 @app.command()
@@ -151,8 +161,11 @@ def run(
 
     del engine  # one so far
     config = settings.load(file)
+    start = time.monotonic()
     if not _bring(config, stages or [], workers, device, only):
         typer.echo("Everything is current; nothing was run.")
+    if not only and set(stages or ["report"]) & {"report"}:
+        _say_results(config, time.monotonic() - start)
 
 
 @app.command()
@@ -165,12 +178,14 @@ def status(
     """Say how every stage and tile stands: current, stale, missing, failed."""
     from darkhaloscope.core import config as settings
     from darkhaloscope.pipeline import run as pipeline
+    from darkhaloscope.pipeline.registry import ORDER
 
     states = pipeline.status(settings.load(file), _device(device))
-    for name in dict.fromkeys(s.stage for s in states):
+    for name in ORDER:
         of_stage = [s.state for s in states if s.stage == name]
         counts = {s: of_stage.count(s) for s in ("current", "stale", "missing", "failed")}
-        typer.echo(f"{name:<12}" + "  ".join(f"{n} {s}" for s, n in counts.items() if n))
+        known = "  ".join(f"{n} {s}" for s, n in counts.items() if n)
+        typer.echo(f"{name:<12}{known or 'not known yet: needs splits'}")
     for s in states:
         if every or s.state in ("stale", "failed"):
             reason = s.message.partition("\n")[0]
@@ -184,9 +199,9 @@ def simulate(
     ],
     *,
     file: Annotated[
-        Path | None, typer.Option("--config", help="Run file whose [simulate] section is used.")
+        Path | None, typer.Option("--config", help="Run file whose simulate section is used.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Preset whose [simulate] section is used.")] = "demo",
+    preset: Annotated[str, typer.Option(help="Preset whose simulate section is used.")] = "demo",
     workers: Workers = CORES,
 ) -> None:
     """Write a simulated survey tree in the Legacy Surveys' layout."""
@@ -204,6 +219,7 @@ def simulate(
         raise ConfigError(f"{file or preset} has no [simulate] section; the preset demo has one")
     survey = config.survey.model_copy(update={"root": settings.absolute(str(folder), Path())})
     _draw_sky(config.model_copy(update={"survey": survey}), workers)
+    typer.echo(f"The sky is at {survey.root}, its truth in {survey.root}/truth")
 
 
 @app.command()
@@ -221,6 +237,8 @@ def schema(
         raise ConfigError(
             f"there is no table {table!r}; the tables are {', '.join(schemas.BY_NAME)}"
         )
+    if not bands or len(set(bands)) != len(bands) or not set(bands) <= set("grizy"):
+        raise ConfigError(f"--bands wants letters of g r i z y, each once, e.g. grz; got {bands!r}")
     for name in [table] if table else list(schemas.BY_NAME):
         typer.echo(f"{name}: {(schemas.BY_NAME[name].__doc__ or '').strip()}")
         for field in schemas.BY_NAME[name](tuple(bands)):
@@ -242,6 +260,8 @@ def config(file: RunFile) -> None:
 def _write_preset(file: Path, preset: str, area: str | None = None) -> str:
     """A preset as a new file, with the sky area filled in where one is given; its text."""
     text = _preset_text(preset)
+    if area is not None and "# area = " not in text:
+        raise ConfigError(f"preset {preset} draws its own sky; --area is for legacy-dr10")
     if area is not None:
         text = re.sub(r"^#? ?area = .*$", f"area = [{_box(area)}]", text, flags=re.MULTILINE)
     try:
@@ -261,6 +281,10 @@ def _box(area: str) -> str:
         raise ConfigError(
             f"--area wants RA0,RA1,DEC0,DEC1 in degrees, e.g. 150,152,1,3; got {area!r}"
         ) from error
+    if not (0 <= ra0 <= 360 and 0 <= ra1 <= 360 and ra0 != ra1 and -90 <= dec0 < dec1 <= 90):
+        raise ConfigError(
+            f"--area {area} is no box on the sky: RA in 0 to 360, Dec rising within -90 to 90"
+        )
     return f"{{ ra_deg = [{ra0}, {ra1}], dec_deg = [{dec0}, {dec1}] }}"
 
 

@@ -1,6 +1,9 @@
 """The local engine: every partition once, in workers or here."""
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 from engine_builders import count_threads, die, echo
@@ -52,3 +55,25 @@ def test_nothing_to_do_starts_nothing() -> None:
     with LocalEngine(2) as engine:
         assert list(engine.map(echo, [])) == []
         assert engine._pool is None
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    code = (
+        "import os, signal\n"
+        "from darkhaloscope.engines.local import LocalEngine\n"
+        "from engine_builders import echo\n"
+        "if __name__ == '__main__':\n"
+        "    engine = LocalEngine(1)\n"
+        "    print(next(iter(engine.map(echo, ['a']))).extra['pid'], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    worker = int(ran.stdout)
+    for _ in range(200):  # the system tells it at once; reaping may take a moment
+        if not os.path.exists(f"/proc/{worker}"):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"worker {worker} outlived its parent")

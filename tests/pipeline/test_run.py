@@ -134,6 +134,20 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(finished: Path, fre
     assert not list((fresh / "demo").rglob("*.partial"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_says_so_and_leaves_no_worker(
+    fresh: Path, number: signal.Signals
+) -> None:
+    command = [str(DHS), "run", str(fresh / "run.toml"), "manifest", "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any((fresh / "demo/targets").glob("*.parquet")):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)  # a worker that lives on would hold the pipe open
+    assert process.returncode == 130, said
+    assert f"stopped by {number.name}; what was finished is kept" in said
+
+
 def test_what_a_killed_run_left_in_scratch_goes_when_the_stage_is_made(done: Path) -> None:
     left = done / "demo/.scratch/report-all-0123456789abcdef"
     left.mkdir(parents=True)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from darkhaloscope.core import faults
 from darkhaloscope.core.errors import ConfigError
 from darkhaloscope.core.settings.base import Model, StageConfig
 from darkhaloscope.core.settings.candidates import CandidatesConfig
@@ -100,9 +101,32 @@ class RunConfig(Model):
 
     @model_validator(mode="after")
     def _models_exist(self) -> "RunConfig":
-        for section in (self.report, self.candidates):
+        for name, section in (("report", self.report), ("candidates", self.candidates)):
             if section.model not in self.model:
-                raise ValueError(f"model {section.model!r} is not one of {sorted(self.model)}")
+                raise ValueError(
+                    f"{name}.model: {section.model!r} is not one of {sorted(self.model)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _stamps_fit_cutouts(self) -> "RunConfig":
+        shift = max(model.max_shift_px for model in self.model.values())
+        if self.stamps.size_px + 2 * shift > self.cutouts.size_px:
+            raise ValueError(
+                f"stamps.size_px {self.stamps.size_px} and shifts of {shift} px to each side "
+                f"do not fit cutouts.size_px {self.cutouts.size_px}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bands_are_drawn(self) -> "RunConfig":
+        drawn = None if self.simulate is None else self.simulate.bands
+        lacking = [band for band in self.survey.bands if drawn is not None and band not in drawn]
+        if lacking:
+            raise ValueError(
+                f"survey.bands: {', '.join(lacking)} is not drawn by [simulate], whose bands are "
+                f"{', '.join(drawn or ())}"
+            )
         return self
 
 
@@ -133,8 +157,8 @@ def parse(raw: Mapping[str, Any], *, folder: Path, where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
-        lines = [f"  {_key(fault['loc'])}: {fault['msg']}{_got(fault)}" for fault in error.errors()]
-        raise ConfigError("\n".join([f"{where} cannot be used", *lines])) from error
+        said = faults.lines(error.errors())
+        raise ConfigError("\n".join([f"{where} cannot be used", *said])) from error
 
 
 def absolute(address: str, folder: Path) -> str:
@@ -185,15 +209,3 @@ def _speed_only(kind: type[Model]) -> dict[str, Any]:
         elif isinstance(inner, type) and issubclass(inner, Model) and (below := _speed_only(inner)):
             found[name] = below
     return found
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "the whole file"
-
-
-def _got(fault: Mapping[str, Any]) -> str:
-    """The offending value, where it is short enough to read."""
-    if fault["type"] == "missing":
-        return ""
-    text = repr(fault.get("input"))
-    return f" (got {text})" if len(text) <= 80 else ""

@@ -15,6 +15,7 @@ from typing import Self
 
 from darkhaloscope.core.contracts import Report
 from darkhaloscope.core.errors import StageError
+from darkhaloscope.core.processes import die_with_parent
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -83,7 +84,12 @@ class LocalEngine:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                self.workers,
+                mp_context=get_context("spawn"),
+                initializer=die_with_parent,
+                initargs=(os.getpid(),),
+            )
         return self._pool
 
 

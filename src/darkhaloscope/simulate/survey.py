@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from darkhaloscope.core import units
 from darkhaloscope.core.errors import ConfigError, DataError
+from darkhaloscope.core.processes import die_with_parent
 from darkhaloscope.core.settings.simulate import SimulateConfig
 from darkhaloscope.simulate import plan as planning
 from darkhaloscope.simulate import truth
@@ -139,7 +140,12 @@ def _made(task: Task, bricks: list[Brick], workers: int) -> Iterator[str]:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a worker loads its numerics
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(bricks)), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(bricks)),
+        mp_context=spawn,
+        initializer=die_with_parent,
+        initargs=(os.getpid(),),
+    ) as pool:
         futures = [pool.submit(task, brick) for brick in bricks]
         try:
             for future in as_completed(futures):

@@ -12,5 +12,6 @@ class CandidatesConfig(StageConfig):
     """Name of the model that ranks, as in `[model.NAME]`."""
     merge_arcsec: float = Field(gt=0, le=60)
     """Targets nearer than this are one row, that of the highest score; chains are one group."""
-    viewer_layer: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    """Layer of the Legacy Surveys' sky viewer that the links open, such as `ls-dr10`."""
+    viewer_layer: str = Field(pattern=r"^[A-Za-z0-9._-]*$")
+    """Layer of the Legacy Surveys' sky viewer that the links open, such as `ls-dr10`; empty: no
+    links, as for a simulated sky, at whose positions the viewer shows unrelated galaxies."""
