@@ -37,7 +37,43 @@ def test_the_headline_comes_first_with_its_stratum_origin_size_and_interval() ->
 
 
 def test_what_is_not_resolvable_says_how_many_negatives_it_takes() -> None:
-    assert "not resolvable with 500 negatives: bounding it needs 36,887" in page()
+    text = page()
+    assert 'title="not resolvable with 500 negatives: bounding it needs 36,887"' in text
+    assert "n. r. (needs 36,887)</td>" in text
+
+
+def test_every_table_whose_threshold_is_its_own_says_so() -> None:
+    text = page()
+    said = "Threshold placed on this same test set; its own uncertainty is in the interval."
+    # two of rates, one of kinds, one stratum's column, two of purity
+    assert text.count(said) == 6
+
+
+def test_rates_per_copy_have_a_column_only_where_they_differ() -> None:
+    assert "per copy</th>" not in page()
+    stress = {
+        "fpr_at_tpr": [{"at": 0.9, "value": 0.10}],
+        "fpr_per_copy": [{"at": 0.9, "value": 0.11}],
+    }
+    assert html._copies_differ(stress)
+
+
+def test_a_caption_writes_the_einstein_radius_with_a_subscript() -> None:
+    text = page(galleries=[Gallery("G", "n", [Stamp(b"png", 1.0, "lens", ('θ_E 1.20"',))])])
+    assert "θ<sub>E</sub> 1.20" in text
+    assert "θ_E" not in text
+
+
+def test_densities_of_a_simulated_sky_are_named_as_such() -> None:
+    said = "those of the simulated sky's density"
+    assert said in page(is_simulated_sky=True)
+    assert said not in page()
+
+
+def test_plots_shrink_to_a_narrow_screen() -> None:
+    (rule,) = re.findall(r"figure\.plot svg \{([^}]*)\}", page())
+    assert "width: 100%" in rule
+    assert "min-width" not in rule
 
 
 def test_an_empty_headline_stratum_is_said_and_no_figure_stands_in_for_it() -> None:
@@ -59,7 +95,7 @@ def test_text_from_tables_is_escaped() -> None:
     assert "&lt;script&gt;x" in text
 
 
-def test_quarantine_splits_candidates_and_cautions_are_shown() -> None:
+def test_refusals_splits_candidates_and_cautions_are_shown() -> None:
     text = page(
         refused={"missing band z": 3},
         n_targets=100,
@@ -68,6 +104,7 @@ def test_quarantine_splits_candidates_and_cautions_are_shown() -> None:
         cautions=["For real lenses."],
     )
     for said in (
+        "Refused cutouts",
         "missing band z",
         "3.00\xa0%",
         "20.0\xa0%",

@@ -40,6 +40,13 @@ def test_the_same_scores_draw_the_same_bytes() -> None:
     assert drawn(table()) == drawn(table())
 
 
+def test_thresholds_of_the_calibration_set_are_marked_on_the_curve() -> None:
+    calib = from_scores(scores(50, 450, of="calib"), weight=None, columns=COLUMNS)
+    marked = plots.roc(metrics.evaluate(table(), PLAN, calib=calib))
+    assert "threshold of calib" in marked
+    assert "threshold of calib" not in drawn(table())["roc"]
+
+
 def test_no_two_plots_of_a_page_share_an_id() -> None:
     ids = [
         i for text in drawn(table()).values() for i in re.findall(r'clipPath id="([^"]+)"', text)

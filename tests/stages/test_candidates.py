@@ -11,13 +11,13 @@ from darkhaloscope.core.settings.candidates import CandidatesConfig
 from darkhaloscope.stages import candidates
 
 
-def config(merge_arcsec: float = 1.0) -> CandidatesConfig:
+def config(merge_arcsec: float = 1.0, viewer_layer: str = "ls-dr10") -> CandidatesConfig:
     return CandidatesConfig(
         bands=BANDS,
         pixel_scale_arcsec=0.262,
         model="small",
         merge_arcsec=merge_arcsec,
-        viewer_layer="ls-dr10",
+        viewer_layer=viewer_layer,
     )
 
 
@@ -78,6 +78,18 @@ def test_the_link_opens_the_viewer_at_the_galaxy() -> None:
     assert url == (
         "https://www.legacysurvey.org/viewer?ra=150.000000&dec=0.000000&layer=ls-dr10&zoom=16"
     )
+
+
+def test_a_sky_without_a_layer_has_no_links() -> None:
+    table = sky(4)
+    made = candidates.run(
+        scores=table,
+        splits=hosts(table),
+        cutouts=cutouts(table),
+        config=config(viewer_layer=""),
+    )
+    made = schemas.conform(made, schemas.candidates(BANDS), where="candidates")
+    assert set(made["viewer_url"].to_pylist()) == {""}
 
 
 def test_a_target_without_its_host_is_a_fault() -> None:

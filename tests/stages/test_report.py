@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluate_builders import BANDS, cutouts, hosts, report_config, scores, sky
+from evaluate_builders import BANDS, cutouts, hosts, replaced, report_config, scores, sky
 from pydantic import ValidationError
 
 from darkhaloscope.core.contracts import Scratch
@@ -97,6 +97,24 @@ def test_galleries_show_best_missed_and_worst(tmp_path: Path) -> None:
     worst = negatives["stamp_id"].to_pylist()[:-4:-1]
     assert pixels.asked[:3] == best
     assert pixels.asked[6:9] == worst
+
+
+def test_missed_lenses_are_the_lowest_copies_of_the_headline(tmp_path: Path) -> None:
+    table = scores(60, 500)
+    first = np.arange(60) // 3 * 3  # three copies of each lens galaxy
+    targets = table["target_id"].to_numpy().copy()
+    targets[:60] = targets[first]
+    table = replaced(table, {"target_id": pa.array(targets)})
+    _, pixels = written(tmp_path, pa.concat_tables([table, scores(50, 450, of="calib")]))
+    lenses = table.slice(0, 60).to_pylist()
+    headline = [r for r in lenses if r["theta_e_over_fwhm_r"] >= 1.2 and r["arc_snr_g"] >= 25]
+    worst: dict[int, dict[str, Any]] = {}
+    for row in sorted(headline, key=lambda r: r["logit"]):
+        worst.setdefault(row["target_id"], row)
+    missed = pixels.asked[3:6]
+    assert missed == [r["stamp_id"] for r in worst.values()][:3]
+    (logit,) = [r["logit"] for r in lenses if r["stamp_id"] == missed[0]]
+    assert logit == min(r["logit"] for r in headline)
 
 
 def test_a_simulated_galaxy_has_no_link_to_the_real_sky(tmp_path: Path) -> None:

@@ -402,7 +402,11 @@ def candidates(bands: Bands) -> pa.Schema:
             *per_band(bands, "mag_{b}", F4, "host magnitude", unit="mag", nullable=True),
             *per_band(bands, "psf_fwhm_{b}_arcsec", F4, "FWHM of the PSF", unit="arcsec"),
             column("masked_fraction", F4, "share of bad pixels in the cutout"),
-            column("viewer_url", TEXT, "the galaxy in the Legacy Surveys' sky viewer"),
+            column(
+                "viewer_url",
+                TEXT,
+                "the galaxy in the survey's sky viewer; empty: it is not on the real sky",
+            ),
         ]
     )
 

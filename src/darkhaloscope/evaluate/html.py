@@ -21,6 +21,7 @@ NAMES = {
     "theta_e_over_psfsize_r": "θ<sub>E</sub> / psfsize<sub>r</sub> (no FWHM)",
     "arc_snr_g": "arc S/N in g",
     "arc_snr_r": "arc S/N in r",
+    "θ_E": "θ<sub>E</sub>",
     "&gt;=": "≥",
 }
 
@@ -71,6 +72,7 @@ class Page:
         galleries: Pictures.
         candidates: The first rows of the candidate table, as plain values.
         cautions: What the figures must not be used for, one sentence each.
+        is_simulated_sky: The targets' density on the sky is that of a simulation.
     """
 
     title: str
@@ -84,6 +86,7 @@ class Page:
     galleries: Sequence[Gallery] = ()
     candidates: Sequence[Mapping[str, Any]] = ()
     cautions: Sequence[str] = ()
+    is_simulated_sky: bool = False
 
 
 def render(page: Page) -> str:
@@ -101,12 +104,20 @@ def render(page: Page) -> str:
         "count": count,
         "number": number,
         "words": _words,
+        "brief": brief,
         "bin": bin_label,
         "image": _image,
     }
     groups = _strata_by_column(page.metrics["by_stratum"])
     source = template.read_text(encoding="utf-8")
-    return environment.from_string(source).render(page=page, m=page.metrics, groups=groups, at=_at)
+    return environment.from_string(source).render(
+        page=page,
+        m=page.metrics,
+        groups=groups,
+        at=_at,
+        copies_differ=_copies_differ(page.metrics["stress"]),
+        placeless=_placeless(page.metrics),
+    )
 
 
 def share(value: float | None) -> str:
@@ -179,6 +190,19 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{round(value, places):,.{max(places, 0)}f}"
 
 
+def brief(note: str) -> str:
+    """Why a rate is missing, short enough for a cell of a table.
+
+    Examples:
+        >>> brief("not resolvable with 500 negatives: bounding it needs 4,412")
+        'n. r. (needs 4,412)'
+        >>> brief("no lens in this stratum")
+        'no lens in this stratum'
+    """
+    _, bounding, need = note.partition(": bounding it needs ")
+    return f"n. r. (needs {need})" if bounding else note
+
+
 def _percent(value: float) -> str:
     """Per cent with three figures above 10, and two or three below."""
     per_cent = 100 * value
@@ -197,6 +221,19 @@ def _words(text: str) -> Any:
     for name, words in NAMES.items():
         shown = shown.replace(name, words)
     return markupsafe.Markup(shown)  # noqa: S704  (escaped above, then known names put in)
+
+
+def _copies_differ(stress: Mapping[str, Any]) -> bool:
+    """Whether the rates per copy differ from those per galaxy, and deserve a column."""
+    once = {r["at"]: r["value"] for r in stress["fpr_at_tpr"]}
+    return any(
+        not math.isclose(c["value"], once[c["at"]], rel_tol=1e-9) for c in stress["fpr_per_copy"]
+    )
+
+
+def _placeless(metrics: Mapping[str, Any]) -> list[str]:
+    """Kinds of negative without a place on the sky: they weigh nothing there."""
+    return [kind for kind in metrics["by_kind"] if not metrics["kind_weights"].get(kind)]
 
 
 def _at(rates: Sequence[Mapping[str, Any]], at: float) -> Mapping[str, Any] | None:

@@ -47,7 +47,10 @@ STYLE: Any = {
 
 
 def roc(evaluation: Evaluation) -> str:
-    """Completeness against FPR, logarithmic, with its interval; what N cannot tell is shaded."""
+    """Completeness against FPR, logarithmic, with its interval; what N cannot tell is shaded.
+
+    Points with bars are the headline stratum at thresholds that other data chose.
+    """
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -69,6 +72,7 @@ def roc(evaluation: Evaluation) -> str:
                 drawstyle="steps-post",
             )
             axes.fill_between(*_band(curve, lowest), color=colour, alpha=0.18, lw=0)
+        _mark_operating(axes, evaluation.metrics["operating_points"], lowest)
         axes.axvspan(left, lowest, color=MUTED, alpha=0.14, lw=0)
         axes.text(
             np.sqrt(left * lowest),
@@ -147,6 +151,31 @@ def completeness(metrics: Mapping[str, Any], columns: Mapping[str, str], fpr: fl
         panels[0].set_ylabel(rf"completeness at FPR $10^{{{np.log10(fpr):g}}}$")
 
     return _svg(draw, (7.2, 3.4), "completeness", "Completeness by bin")
+
+
+def _mark_operating(axes: Any, points: Sequence[Mapping[str, Any]], lowest: float) -> None:
+    """FPR found and completeness at the thresholds of the calibration set, with intervals."""
+    found = [(p["fpr"], p["tpr_headline"]) for p in points if p["tpr_headline"]]
+    if not found:
+        return
+    x, y = (
+        np.array([[r[name] for name in ("value", "low", "high")] for r in rates], np.float64).T
+        for rates in zip(*found, strict=True)
+    )
+    x = np.maximum(x, lowest / 4)
+    axes.errorbar(
+        x[0],
+        y[0],
+        xerr=np.abs(x[1:] - x[0]),
+        yerr=np.abs(y[1:] - y[0]),
+        fmt="D",
+        color=INK,
+        ms=5,
+        lw=1.1,
+        capsize=2.5,
+        zorder=3,
+        label="headline, threshold of calib",
+    )
 
 
 def smallest_fpr(curve: Curve) -> float:

@@ -51,7 +51,8 @@ class Epoch:
         return (
             f"epoch {self.epoch + 1}: training loss {self.train_loss:.4f}, validation loss "
             f"{self.val_loss:.4f}, AUROC {self.val_auroc:.4f}, completeness "
-            f"{100 * self.val_completeness:.1f} % at FPR {WATCHED_FPR:g}; {self.stamps} stamps "
+            f"{100 * self.val_completeness:.1f} % at FPR {WATCHED_FPR:g} (per stamp of val, to "
+            f"watch the training; not a result); {self.stamps} stamps "
             f"in {self.seconds:.0f} s ({rate:.0f}/s, validation included)"
         )
 

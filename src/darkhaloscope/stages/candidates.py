@@ -114,7 +114,9 @@ def _rows_of(table: pa.Table, target_id: pa.ChunkedArray, name: str) -> pa.Table
 
 
 def _links(kept: pa.Table, layer: str) -> pa.Array:
-    """The sky viewer's address of each row."""
+    """The sky viewer's address of each row; without a layer the empty text."""
+    if not layer:
+        return pa.array([""] * kept.num_rows, pa.string())
     places = zip(kept["ra_deg"].to_pylist(), kept["dec_deg"].to_pylist(), strict=True)
     return pa.array([VIEWER.format(ra=ra, dec=dec, layer=layer) for ra, dec in places], pa.string())
 
@@ -133,7 +135,7 @@ def _seen(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="candidates",
-    version=1,
+    version=2,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("sky",)),

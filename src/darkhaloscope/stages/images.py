@@ -48,6 +48,12 @@ def run(splits: pa.Table, *, survey: Survey, config: ImagesConfig) -> pa.Table:
         with survey.using(brick):
             rows += _brick(survey, brick, config.bands)
         _LOG.info("images: %d of %d bricks", done, len(bricks))
+    gone = [f"{row['brickname']} {row['band']}" for row in rows if row["missing"]]
+    if gone:
+        _LOG.warning(
+            "images: %d of %d bricks and bands have no pixels: %s%s; their targets are refused",
+            len(gone), len(rows), ", ".join(gone[:5]), ", ..." if len(gone) > 5 else "",
+        )  # fmt: skip
     table = pa.Table.from_pylist(rows, schema=schemas.images(config.bands))
     return schemas.conform(table, schemas.images(config.bands), where="images")
 

@@ -4,15 +4,17 @@ In:  scores of the sets `test` and `calib`; splits and cutouts without pixels, f
      candidates, where the run has them; pixels of the few stamps that the galleries show.
 Out: a folder with index.html, metrics.json and metrics.parquet.
 
-Thresholds are chosen on `calib` and measured on `test`. No figure is computed here: the page shows
-what `evaluate` has put into metrics.json. Pixels are asked for by id, as the galleries show some
-dozens of stamps and a test set may hold millions.
+The operating points have thresholds that were chosen on `calib` and are measured on `test`. Tables,
+curves, strata, kinds and purity place their thresholds on `test` itself, and their intervals carry
+the threshold's own uncertainty; the page says which is which. No figure is computed here: the page
+shows what `evaluate` has put into metrics.json. Pixels are asked for by id, as the galleries show
+some dozens of stamps and a test set may hold millions.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +77,7 @@ def run(
         galleries=_galleries(test, top, figures, pixels, config),
         candidates=[] if top is None else _top(top.slice(0, config.top_candidates), config),
         cautions=cautions(figures, result, config),
+        is_simulated_sky=config.sky == "simulated",
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
     return folder
@@ -180,27 +183,32 @@ def _galleries(
     n = config.gallery_stamps
     if n == 0:
         return []
-    lenses = _by_score(test, pc.equal(test["label"], 1))
-    negatives = _by_score(test, pc.equal(test["label"], 0))
+    lenses = test.filter(pc.equal(test["label"], 1))
+    negatives = test.filter(pc.equal(test["label"], 0))
     snr = f"arc_snr_{config.arc_snr_band}"
     visible = pc.and_(
         pc.greater_equal(lenses["theta_e_over_fwhm_r"], config.headline_theta_e_over_fwhm_r_min),
         pc.greater_equal(lenses[snr], config.headline_arc_snr_min),
     )
     headline = lenses.filter(visible)
-    missed = (headline if headline.num_rows else lenses).sort_by("logit")
+    missed = headline if headline.num_rows else lenses
     whose = f"headline stratum, {figures['headline']['stratum']}" if headline.num_rows else "all"
     shown = [
-        ("Best lenses", "Lenses of the test set with the highest scores.", lenses),
+        (
+            "Best lenses",
+            "Lenses of the test set with the highest scores; of a galaxy's copies the highest.",
+            _ranked(lenses, "descending"),
+        ),
         (
             "Missed lenses",
-            f"Lenses of the test set ({whose}) with the lowest scores, lowest first.",
-            missed,
+            f"Lenses of the test set ({whose}) with the lowest scores, lowest first; of a galaxy's "
+            "copies the lowest.",
+            _ranked(missed, "ascending"),
         ),
         (
             "Worst negatives",
             "Negatives of the test set with the highest scores: what is mistaken for a lens.",
-            negatives,
+            _ranked(negatives, "descending"),
         ),
     ]
     made = [
@@ -213,9 +221,9 @@ def _galleries(
     return made
 
 
-def _by_score(test: pa.Table, chosen: pa.ChunkedArray) -> pa.Table:
-    """The chosen stamps, highest score first; of a galaxy's copies within a kind the highest."""
-    table = test.filter(chosen).sort_by([("logit", "descending"), ("stamp_id", "ascending")])
+def _ranked(stamps: pa.Table, order: Literal["ascending", "descending"]) -> pa.Table:
+    """Stamps in the order of their scores; of a galaxy's copies within a kind the first of it."""
+    table = stamps.sort_by([("logit", order), ("stamp_id", "ascending")])
     units = np.stack(
         [
             table["target_id"].to_numpy(),
@@ -252,7 +260,7 @@ def _details(row: Mapping[str, Any], config: ReportConfig) -> tuple[str, ...]:
     if snr is not None:
         said.append(f"S/N {snr:.0f} in {config.arc_snr_band}")
     if row["host_mag_z"] is not None:
-        said.append(f"z = {row['host_mag_z']:.1f} mag")
+        said.append(f"host z-band {row['host_mag_z']:.1f} mag")
     return tuple(said)
 
 
@@ -319,7 +327,7 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=2,
+    version=3,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("calib", "test")),
