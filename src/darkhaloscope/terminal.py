@@ -1,7 +1,6 @@
 """What a person sees while a run goes on: a bar on a terminal, lines elsewhere."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -111,8 +110,3 @@ def headline(root: str) -> str:
         return f"No figures yet at {path}."
     found: dict[str, Any] = json.loads(path.read_text())
     return str(found.get("headline_text", "")) or "The report has no headline; open it."
-
-
-def is_terminal() -> bool:
-    """Whether a person is watching."""
-    return sys.stderr.isatty()

@@ -1,6 +1,6 @@
 """What a stage is, what an engine is, and what a stage may be handed beside tables."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -129,6 +129,3 @@ class Engine(Protocol):
     def map(self, task: Callable[[str], Report], partitions: Sequence[str]) -> Iterator[Report]:
         """Yield each partition's report as it ends, in any order."""
         ...
-
-
-Chunks = Iterable[pa.Table]

@@ -138,12 +138,6 @@ def read(path: str, *, columns: list[str] | None = None) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def names(path: str) -> set[str]:
-    """Column names of a partition."""
-    source, target = filesystem(path)
-    return set(pq.read_schema(target, filesystem=source).names)
-
-
 def rows_where(path: str, column: str, values: pa.Array) -> pa.Table:
     """Rows whose `column` is one of `values`, read one row group at a time."""
     source, target = filesystem(path)
@@ -187,14 +181,6 @@ def listing(folder: str) -> list[str]:
     return sorted(
         f.base_name for f in source.get_file_info(selector) if f.type == pafs.FileType.File
     )
-
-
-def folders(folder: str) -> list[str]:
-    """Names of the folders right below a folder, sorted."""
-    source, target = filesystem(folder)
-    selector = pafs.FileSelector(target, allow_not_found=True)
-    found = source.get_file_info(selector)
-    return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory)
 
 
 def delete(path: str) -> None:

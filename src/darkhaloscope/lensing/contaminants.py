@@ -147,38 +147,6 @@ class Spiral:
         return Spiral(*[field[part] for field in (*sizes, self.q, self.phi, self.arm_phi)])
 
 
-def ring(
-    shape: Ring,
-    *,
-    flux: Tensor,
-    psf: Psf,
-    centre_x: Tensor,
-    centre_y: Tensor,
-    grid: Grid,
-    plan: Plan = DEFAULT,
-) -> Painted:
-    """A ring galaxy's ring; arguments as of `render.paint`."""
-    return paint(
-        shape, flux=flux, psf=psf, centre_x=centre_x, centre_y=centre_y, grid=grid, plan=plan
-    )
-
-
-def spiral(
-    shape: Spiral,
-    *,
-    flux: Tensor,
-    psf: Psf,
-    centre_x: Tensor,
-    centre_y: Tensor,
-    grid: Grid,
-    plan: Plan = DEFAULT,
-) -> Painted:
-    """Spiral arms round a host that has none; arguments as of `render.paint`."""
-    return paint(
-        shape, flux=flux, psf=psf, centre_x=centre_x, centre_y=centre_y, grid=grid, plan=plan
-    )
-
-
 def companion(
     source: Sersic,
     *,

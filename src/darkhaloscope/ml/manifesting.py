@@ -41,7 +41,6 @@ FAMILY = {
     "spiral": "contaminant",
     "sky": "sky",
 }
-BEHIND_A_LENS = ("lens", "single_image", "companion")  # kinds whose rows hold a lens
 PAINTED = ("ring", "spiral", "halo_ring")
 SPLIT_BITS = {"train": 0, "val": 1, "calib": 2, "test": 3}  # the lowest two of a source_id
 TRIALS = 16  # draws from which a negative's light is chosen as a lens's is

@@ -13,7 +13,16 @@ from torch import Tensor
 from darkhaloscope.core import units
 from darkhaloscope.lensing import contaminants
 from darkhaloscope.lensing.psf import Gaussian, Psf, moffat_from_psfsize
-from darkhaloscope.lensing.render import DEFAULT, Grid, Lens, Painted, Plan, Sersic, render_lensed
+from darkhaloscope.lensing.render import (
+    DEFAULT,
+    Grid,
+    Lens,
+    Painted,
+    Plan,
+    Sersic,
+    paint,
+    render_lensed,
+)
 
 TARGET_BAND = "g"  # arc_snr_target is the matched-filter S/N in it
 MAX_OTHER_BAND = 2.0  # S/N of any band over the target, at most
@@ -157,7 +166,7 @@ def _ring(batch: Batch) -> Painted:
         q=c["src_q"],
         phi=torch.deg2rad(c["src_phi_deg"]),
     )
-    return contaminants.ring(shape, flux=batch.flux * batch.dust, **batch.place())
+    return paint(shape, flux=batch.flux * batch.dust, **batch.place())
 
 
 def _spiral(batch: Batch) -> Painted:
@@ -172,7 +181,7 @@ def _spiral(batch: Batch) -> Painted:
         phi=torch.deg2rad(c["src_phi_deg"]),
         arm_phi=torch.deg2rad(c["shape_phi_deg"]),
     )
-    return contaminants.spiral(shape, flux=batch.flux * batch.dust, **batch.place())
+    return paint(shape, flux=batch.flux * batch.dust, **batch.place())
 
 
 PAINTERS: dict[tuple[str, ...], Callable[[Batch], Light]] = {

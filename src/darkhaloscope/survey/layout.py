@@ -20,8 +20,8 @@ SWEEP_VERSION = {
 }
 SUFFIXES = (".fits.fz", ".fits.gz", ".fits")  # the usual one first; early releases vary
 
-_SWEEP = re.compile(r"sweep-(\d{3})([mp])(\d{3})-(\d{3})([mp])(\d{3})")
 _TRACTOR = re.compile(r"tractor-(\d{4}[mp]\d{3})")
+_SWEEP = re.compile(r"sweep-(\d{3})([mp])(\d{3})-(\d{3})([mp])(\d{3})")
 
 SkyBox = tuple[float, float, float, float]
 
@@ -112,12 +112,6 @@ def sweep_box(key: str) -> SkyBox | None:
         return None
     ra1, sign1, dec1, ra2, sign2, dec2 = match.groups()
     return float(ra1), float(ra2), _signed(sign1, dec1), _signed(sign2, dec2)
-
-
-def brick_of(key: str) -> str | None:
-    """The brick of a tractor catalogue's key, or None for another key."""
-    match = _TRACTOR.fullmatch(key)
-    return match[1] if match else None
 
 
 def sweep_keys(release: str) -> Iterator[str]:
