@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import torch
-from lensing_truth import Row
 from torch import Tensor
 
+from darkhaloscope.bench.truth import Row
 from darkhaloscope.core import keys
 from darkhaloscope.lensing.render import Grid, Lens, Sersic
 

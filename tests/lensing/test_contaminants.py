@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,17 @@ from torch import Tensor
 
 from darkhaloscope.lensing.contaminants import Ring, Spiral, companion, halo_ring
 from darkhaloscope.lensing.psf import moffat_from_psfsize
-from darkhaloscope.lensing.render import REFERENCE, Lens, Painted, Plan, paint, render_lensed
+from darkhaloscope.lensing.render import (
+    DEFAULT,
+    REFERENCE,
+    Lens,
+    Painted,
+    paint,
+    render_lensed,
+)
 
 PSF = moffat_from_psfsize(torch.tensor([[1.2, 1.1]]), torch.tensor([[2.8, 2.8]]))
-WIDE = Plan(splits=(128, 192, 96, 48), margin_px=64, shape_cells=512)
+WIDE = replace(DEFAULT, margin_px=64)
 
 
 def place(n: int) -> dict[str, object]:
@@ -158,3 +166,51 @@ def test_no_rows_make_no_stamps(shapes: Callable[..., Ring | Spiral]) -> None:
     shape = shapes(0)
     got: Painted = paint(shape, flux=torch.ones(0, 2), **place(0))
     assert got.pixels.shape == (0, 2, 64, 64)
+
+
+def named(stream: str, n: int, low: float, high: float) -> Tensor:
+    return uniform(n, stream, low, high, torch.float32)
+
+
+@pytest.mark.parametrize("what", ["ring", "spiral"])
+def test_the_compiled_loops_paint_what_torch_does(what: str) -> None:
+    n = 40
+    q, phi = named("q", n, 0.4, 1), named("phi", n, 0, math.pi)
+    sigma = named("sigma", n, 0.18, 0.8)
+    shapes = {
+        "ring": Ring.even(radius=named("radius", n, 0.8, 4), sigma=sigma, q=q, phi=phi),
+        "spiral": Spiral(
+            radius=named("radius", n, 0.5, 1.5),
+            sigma=sigma,
+            r_eff=named("r_eff", n, 0.8, 4),
+            n_arms=named("arms", n, 1, 5).floor(),
+            pitch=named("pitch", n, 0.17, 0.6) * named("sense", n, -1, 1).sign(),
+            q=q,
+            phi=phi,
+            arm_phi=named("arm_phi", n, 0, 2 * math.pi),
+        ),
+    }
+    at = {
+        **place(n),
+        "centre_x": named("x", n, -0.5, 0.5),
+        "centre_y": named("y", n, -0.5, 0.5),
+        "flux": torch.tensor([[2.0, 3.0]]).expand(n, 2),
+    }
+    compiled = paint(shapes[what], kernel="compiled", **at)  # type: ignore[arg-type]
+    plain = paint(shapes[what], kernel="torch", **at)  # type: ignore[arg-type]
+    worst = (compiled.pixels - plain.pixels).abs().amax((2, 3)) / plain.pixels.amax((2, 3))
+    assert float(worst.max()) < 1e-4
+    torch.testing.assert_close(compiled.inside, plain.inside, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("kernel", ["torch", "compiled"])
+def test_arms_are_painted_as_finely_sampled_ones_are(kernel: str) -> None:
+    shape, at = spirals(1, radius=0.6, sigma=0.25, pitch=0.5), place(1)
+    flux = torch.ones(1, 2)
+    got = paint(shape, kernel=kernel, flux=flux, **at).pixels  # type: ignore[arg-type]
+    finely = paint(shape, plan=replace(REFERENCE, margin_px=8), flux=flux, **at).pixels  # type: ignore[arg-type]
+    assert float((got - finely).norm() / finely.norm()) < 2e-3
+
+
+def test_a_ring_brighter_on_one_side_is_none_of_the_compiled_shapes() -> None:
+    assert rings(1, contrast=0.5, lobes=1.0).packed() is None

@@ -7,7 +7,7 @@ from scipy.stats import kstest
 
 from darkhaloscope.core import keys as named
 from darkhaloscope.core.units import COADD_RMS_FACTOR
-from darkhaloscope.lensing import noise
+from darkhaloscope.lensing import cpu, noise
 from darkhaloscope.lensing.noise import photon_noise, standard_normal
 
 KEYS = torch.arange(40)
@@ -100,3 +100,15 @@ def test_a_gain_of_nothing_is_refused() -> None:
 
 def test_no_keys_make_no_draws() -> None:
     assert standard_normal(KEYS[:0], (3, 4), stream="photons").shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 20, 24), (1, 1, 3, 3), (0, 3, 5, 5)])
+def test_the_compiled_loops_draw_what_torch_does(
+    shape: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light = standard_normal(torch.arange(shape[0]), shape[1:], stream="light")  # half of it dark
+    gain = torch.full(shape[:2], 2000.0)
+    compiled = photon_noise(light, gain, torch.arange(shape[0]) - 1, stream="photons")
+    monkeypatch.setattr(cpu, "is_available", lambda: False)
+    plain = photon_noise(light, gain, torch.arange(shape[0]) - 1, stream="photons")
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-7)

@@ -30,7 +30,7 @@ def image_of(psf: Psf, size: int = 129, scale: float = SCALE) -> np.ndarray:
     # A point, as a grid of integrals over cells holds it: the width of the cell's box.
     point = torch.tensor([1 / 24, 11 / 12, 1 / 24], dtype=torch.float64)
     fine[0, middle - 1 : middle + 2, middle - 1 : middle + 2] = point[:, None] * point
-    return blur(fine, psf=psf, frame=frame)[0].numpy()
+    return blur(fine[:, None], share=None, psf=psf, frame=frame)[0].numpy()
 
 
 def moffat_pixels(alpha: float, beta: float, size: int, shift: float) -> np.ndarray:

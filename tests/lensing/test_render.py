@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from lensing_builders import GRID, SCALE, centres, lens, lenses, rows, sersic, sources
-from lensing_truth import errors, gaussian_pixels, light_of, moffat_pixels
 from lenstronomy.Data.pixel_grid import PixelGrid
 from lenstronomy.Data.psf import PSF
 from lenstronomy.ImSim.image_model import ImageModel
@@ -16,6 +15,7 @@ from lenstronomy.LightModel.light_model import LightModel
 from lenstronomy.Util.param_util import phi_q2_ellipticity
 from scipy.special import gammaincinv
 
+from darkhaloscope.bench.truth import errors, gaussian_pixels, light_of, moffat_pixels
 from darkhaloscope.lensing.psf import Gaussian, Moffat, Psf, moffat_from_psfsize
 from darkhaloscope.lensing.render import (
     CHEAP,
@@ -95,7 +95,7 @@ def test_moffat_wings_are_those_of_a_direct_convolution() -> None:
     psf = moffat_from_psfsize(torch.full((2, 1), 1.2), torch.tensor([[2.5], [3.5]]))
     arcs = painted(sources(behind), behind, psf=psf, centre=centres(2))
     for row, slow in enumerate(rows(sources(behind), behind, *centres(2))):
-        light = light_of(slow, 80, SCALE, levels=3)
+        light = light_of(slow, 80, SCALE)
         truth = moffat_pixels(light, 64, float(psf.alpha[row, 0]), float(psf.beta[row, 0]))
         l2, flux = errors(arcs.pixels[row, 0].numpy(), truth)
         assert max(l2, flux) <= 0.01
@@ -165,7 +165,7 @@ def test_a_large_host_has_the_flux_that_its_profile_puts_inside(
 ) -> None:
     source = sersic(n=n, r_eff=r_eff, q=0.8, phi=0.3)
     got = painted(source, grid=Grid(size, SCALE))
-    light = light_of(rows(source, Lens.none(source.x), source.x, source.x)[0], size, SCALE, fine=4)
+    light = light_of(rows(source, Lens.none(source.x), source.x, source.x)[0], size, SCALE)
     truth = gaussian_pixels(light, size, 1.1, with_pixel=False)
     l2, flux = errors(got.pixels[0, 0].numpy(), truth)
     assert l2 <= 0.007

@@ -72,11 +72,12 @@ class Frame:
         return (first + (at + 0.5) * width).to(like.dtype)
 
 
-def blur(fine: Tensor, *, psf: Psf, frame: Frame) -> Tensor:
+def blur(fine: Tensor, *, share: Tensor | None, psf: Psf, frame: Frame) -> Tensor:
     """Blur light on the fine grid and read it off at the stamp's pixels.
 
     Args:
-        fine: Flux in each fine cell, integrals over the cells, shape (n, fine_px, fine_px).
+        fine: Flux in each fine cell, integrals over the cells, (n, layer, fine_px, fine_px).
+        share: Share of a band's flux in each layer, (n, layer, band); None where there is one.
         psf: Its transfer function is taken on this grid; rows as `fine`, or one.
         frame: Stamp and margin.
 
@@ -85,18 +86,35 @@ def blur(fine: Tensor, *, psf: Psf, frame: Frame) -> Tensor:
         carries over its edge comes back on the other side, a full margin away from the stamp.
     """
     padded, lead, size = frame.padded_px, frame.lead_px, frame.grid.size_px
-    freq_x, freq_y, phase = _frequencies(frame, psf.includes_pixel, fine.dtype, fine.device)
-    spectrum = torch.fft.rfft2(fine) * phase
-    transfer = psf.transfer(freq_x, freq_y)
-    if transfer.is_complex():
-        blurred = spectrum[:, None] * transfer
-        real, imaginary = blurred.real, blurred.imag
-    else:  # twice as fast as a product that promotes the transfer function to complex
-        parts = torch.view_as_real(spectrum)[:, None].unbind(-1)
-        real, imaginary = parts[0].contiguous() * transfer, parts[1].contiguous() * transfer
-    folded = torch.complex(_fold(real, padded, 1), _fold(imaginary, padded, -1))
+    folded = fold(torch.fft.rfft2(fine), share=share, psf=psf, frame=frame)
     pixels: Tensor = torch.fft.irfft2(folded, s=(padded, padded))
     return pixels[..., lead : lead + size, lead : lead + size]
+
+
+def fold(spectra: Tensor, *, share: Tensor | None, psf: Psf, frame: Frame) -> Tensor:
+    """Spectra on the fine grid to those of each band's pixels.
+
+    Args:
+        spectra: Half-spectra of the light in each layer, (n, layer, 2 P, P + 1), P = padded_px.
+        share: As of `blur`.
+        psf: As of `blur`.
+        frame: Stamp and margin.
+
+    Returns:
+        Half-spectra of the frame's pixels, (n, band, P, P / 2 + 1).
+    """
+    factors = frequencies(frame, psf.includes_pixel, spectra.real.dtype, spectra.device)
+    bands = spectra * factors.phase
+    if share is not None:
+        bands = torch.einsum("nlyx,nlb->nbyx", bands, share.to(bands.dtype))
+    transfer = psf.transfer(factors.freq_x, factors.freq_y)
+    if transfer.is_complex():
+        blurred = bands * transfer
+        real, imaginary = blurred.real, blurred.imag
+    else:  # twice as fast as a product that promotes the transfer function to complex
+        parts = torch.view_as_real(bands).unbind(-1)
+        real, imaginary = parts[0].contiguous() * transfer, parts[1].contiguous() * transfer
+    return torch.complex(_fold(real, frame.padded_px, 1), _fold(imaginary, frame.padded_px, -1))
 
 
 def _fold(part: Tensor, padded: int, sign: int) -> Tensor:
@@ -115,15 +133,30 @@ def _fold(part: Tensor, padded: int, sign: int) -> Tensor:
     return folded
 
 
-@lru_cache(maxsize=32)
-def _frequencies(
-    frame: Frame, includes_pixel: bool, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Frequencies along x and y, cycles per arcsec, and what does not depend on the stamp.
+@dataclass(frozen=True, slots=True)
+class Frequencies:
+    """Of the fine grid's half-spectrum.
 
-    That is the step of half a fine cell from a cell's centre to a pixel's; the box of a fine cell,
-    divided out; the pixel's own transfer function where the PSF lacks it; and 0 at the fine Nyquist
-    frequency, whose phase is not defined.
+    Attributes:
+        freq_x: Cycles per arcsec, none negative, (P + 1,).
+        freq_y: Cycles per arcsec, (2 P,).
+        phase: What multiplies every spectrum, complex, (2 P, P + 1).
+    """
+
+    freq_x: Tensor
+    freq_y: Tensor
+    phase: Tensor
+
+
+@lru_cache(maxsize=32)
+def frequencies(
+    frame: Frame, includes_pixel: bool, dtype: torch.dtype, device: torch.device
+) -> Frequencies:
+    """Frequencies of a frame, and what does not depend on the stamp.
+
+    The phase is the step of half a fine cell from a cell's centre to a pixel's; the box of a fine
+    cell, divided out; the pixel's own transfer function where the PSF lacks it; and 0 at the fine
+    Nyquist frequency, whose phase is not defined.
     """
     count, scale = frame.fine_px, frame.grid.pixel_scale_arcsec
     index_y = torch.fft.fftfreq(count, 1 / count, dtype=torch.float64, device=device)
@@ -138,7 +171,7 @@ def _frequencies(
         torch.complex64 if dtype == torch.float32 else torch.complex128
     )
     width = frame.padded_px * scale
-    return (index_x / width).to(dtype), (index_y / width).to(dtype), phase
+    return Frequencies((index_x / width).to(dtype), (index_y / width).to(dtype), phase)
 
 
 def _is_smooth(number: int) -> bool:

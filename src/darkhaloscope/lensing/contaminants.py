@@ -25,6 +25,7 @@ from darkhaloscope.lensing.render import DEFAULT, Painted, Plan, paint, render_l
 WIDE_IN_FWHM = 1.5  # a ring wider than this many PSF widths is no arc
 EXPONENTIAL_B = 1.6783469900166605  # b of a Sersic profile with n = 1
 _MOST_ARMS = 8
+_PACKED = 10  # numbers a row in the compiled loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Ring:
         sigma: Gaussian width across the crest, > 0.
         q: Axis ratio, in (0, 1].
         phi: Position angle of the major axis.
-        contrast: Depth of the modulation along the ring, from 0 (even) to 1.
+        contrast: Depth of the modulation along the ring, from 0 (even) to 1; None: all are even,
+            and the next two are not read.
         lobes: Bright parts round the ring.
         lobe_phi: Angle of one of them.
     """
@@ -45,36 +47,46 @@ class Ring:
     sigma: Tensor
     q: Tensor
     phi: Tensor
-    contrast: Tensor
-    lobes: Tensor
-    lobe_phi: Tensor
+    contrast: Tensor | None = None
+    lobes: Tensor | None = None
+    lobe_phi: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse parameters outside their ranges."""
         require((self.radius > 0) & self.radius.isfinite(), self.radius, "a ring's radius is > 0")
         require((self.sigma > 0) & self.sigma.isfinite(), self.sigma, "a ring's sigma is > 0")
         _require_axis_ratio(self.q)
-        in_range = (self.contrast >= 0) & (self.contrast <= 1)
-        require(in_range, self.contrast, "a ring's contrast is from 0 to 1")
+        if self.contrast is not None:
+            in_range = (self.contrast >= 0) & (self.contrast <= 1)
+            require(in_range, self.contrast, "a ring's contrast is from 0 to 1")
 
     @classmethod
     def even(cls, *, radius: Tensor, sigma: Tensor, q: Tensor, phi: Tensor) -> "Ring":
         """Rings equally bright all round."""
-        zero = torch.zeros_like(radius)
-        return cls(radius, sigma, q, phi, contrast=zero, lobes=zero, lobe_phi=zero)
+        return cls(radius, sigma, q, phi)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Brightness at (x, y), shape (n, m), 1 on an even crest."""
         u, v = _along_axes(x, y, self.phi)
         across = (_elliptical(u, v, self.q) - self.radius[:, None]) / self.sigma[:, None]
+        light = torch.exp(-0.5 * across**2)
+        if self.contrast is None or self.lobes is None or self.lobe_phi is None:
+            return light
         angle = torch.atan2(y, x) - self.lobe_phi[:, None]
-        modulation = 1 + self.contrast[:, None] * torch.cos(self.lobes[:, None] * angle)
-        return torch.exp(-0.5 * across**2) * modulation
+        return light * (1 + self.contrast[:, None] * torch.cos(self.lobes[:, None] * angle))
 
     def rows(self, part: slice) -> "Ring":
         """The rings of some of the stamps."""
-        shape = (self.radius, self.sigma, self.q, self.phi)
-        return Ring(*[field[part] for field in (*shape, self.contrast, self.lobes, self.lobe_phi)])
+        shape = [field[part] for field in (self.radius, self.sigma, self.q, self.phi)]
+        lobes = (self.contrast, self.lobes, self.lobe_phi)
+        return Ring(*shape, *[None if field is None else field[part] for field in lobes])
+
+    def packed(self) -> Tensor | None:
+        """What the compiled loops read of even rings, (n, 10)."""
+        if self.contrast is not None:
+            return None
+        shape = (torch.cos(self.phi), torch.sin(self.phi), self.q, self.radius, 1 / self.sigma)
+        return torch.nn.functional.pad(torch.stack(shape, 1), (0, _PACKED - len(shape)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,14 @@ class Spiral:
         """The spirals of some of the stamps."""
         sizes = (self.radius, self.sigma, self.r_eff, self.n_arms, self.pitch)
         return Spiral(*[field[part] for field in (*sizes, self.q, self.phi, self.arm_phi)])
+
+    def packed(self) -> Tensor:
+        """What the compiled loops read, (n, 10)."""
+        axes = (torch.cos(self.phi), torch.sin(self.phi), self.q, self.radius, 1 / self.sigma)
+        pitch = (1 / torch.tan(self.pitch), torch.sin(self.pitch))
+        arms = (-EXPONENTIAL_B / self.r_eff, self.n_arms, *pitch, self.arm_phi)
+        columns = torch.stack((*axes, *arms), 1)
+        return torch.nn.functional.pad(columns, (0, _PACKED - columns.shape[1]))
 
 
 def companion(

@@ -15,6 +15,7 @@ noise goes the same way: white noise on injected light would have another textur
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from darkhaloscope.core.keys import hash64
 from darkhaloscope.core.units import COADD_RMS_FACTOR
+from darkhaloscope.lensing import cpu
 from darkhaloscope.lensing.profiles import require
 
 _SHIFT_PX = 0.25  # of the interpolation that stands for all
@@ -54,7 +56,7 @@ def standard_normal(keys: Tensor, shape: Sequence[int], *, stream: str) -> Tenso
     chunk = max(1, _BUDGET // max(count, 1))
     for start in range(0, len(keys), chunk):
         part = slice(start, start + chunk)
-        state = _mix(_mix(keys[part]) ^ _signed(hash64(stream)))
+        state = _states(keys[part], stream)
         _box_muller(_finalise(state[:, None] + counter), out=drawn[part])
     return drawn[:, :count].reshape(len(keys), *shape)
 
@@ -85,18 +87,37 @@ def photon_noise(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, *, str
     """
     gain_holds = (electrons_per_nmgy > 0) & electrons_per_nmgy.isfinite()
     require(gain_holds, electrons_per_nmgy, "electrons per nmgy are more than 0")
+    if light.device.type == "cpu" and light.dtype == torch.float32 and cpu.is_available():
+        return _compiled(light, electrons_per_nmgy, keys, stream)
     sigma = (light.clamp_min(0) / electrons_per_nmgy[:, :, None, None]).sqrt_()
     white = sigma * standard_normal(keys, light.shape[1:], stream=stream).to(light.dtype)
-    along_y, along_x = (_resampling(size, white) for size in white.shape[-2:])
+    along_y, along_x = (_resampling(size, white.dtype, white.device) for size in white.shape[-2:])
     return along_y @ white @ along_x.T
 
 
-def _resampling(size: int, like: Tensor) -> Tensor:
+def _compiled(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, stream: str) -> Tensor:
+    """The same by the compiled loops, in an eighth of the time."""
+    from darkhaloscope.lensing.compiled_noise import photon_noise_rows
+
+    noise = torch.empty(light.shape, dtype=torch.float32)
+    photon_noise_rows(
+        light.detach().contiguous().numpy(),
+        electrons_per_nmgy.to(torch.float32).expand(light.shape[:2]).contiguous().numpy(),
+        _states(keys, stream).numpy().view(np.uint64),
+        coadd_kernel().astype(np.float32),
+        noise.numpy(),
+    )
+    return noise
+
+
+@lru_cache(maxsize=32)
+def _resampling(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The coadd's kernel along one axis as a matrix, (size, size); no light beyond the edges."""
     step = torch.arange(size) - torch.arange(size)[:, None] + 3
     weights = torch.from_numpy(coadd_kernel())
     inside = (step >= 0) & (step < len(weights))
-    return torch.where(inside, weights[step.clamp(0, len(weights) - 1)], 0.0).to(like)
+    matrix = torch.where(inside, weights[step.clamp(0, len(weights) - 1)], 0.0)
+    return matrix.to(device, dtype)
 
 
 # SplitMix64 (Steele, Lea & Flood 2014), as in core.keys. Multiplication of int64 wraps around; the
@@ -111,6 +132,11 @@ def _box_muller(bits: Tensor, *, out: Tensor) -> None:
     angle = ((bits >> 8) & 0xFFFFFF).float() * (2 * math.pi * scale)
     out[:, 0::2] = radius * angle.cos()
     out[:, 1::2] = radius * angle.sin()
+
+
+def _states(keys: Tensor, stream: str) -> Tensor:
+    """What each key's draws of a stream begin from, int64, (n,)."""
+    return _mix(_mix(keys) ^ _signed(hash64(stream)))
 
 
 def _mix(value: Tensor) -> Tensor:

@@ -1,35 +1,48 @@
 """The renderer: light behind a lens, or any shape, as the survey's camera would see it.
 
-The one renderer of the project. A source is traced once, in white light; each band blurs it with
-its own PSF and scales it by its own flux. Rows are independent of each other, may be lensed or not
-(theta_e 0), and are worked on a few at a time, so that memory does not grow with the batch.
+The one renderer of the project. A source is traced once, in white light or in the layers of a
+picture; each band mixes the layers, blurs with its own PSF and scales by its own flux. Rows are
+independent of each other, may be lensed or not (theta_e 0), and are worked on a few at a time, so
+that memory does not grow with the batch.
+
+Two kernels stand behind the one call. `torch` runs on any device and in any precision. `compiled`
+(`cpu`, numba) makes float32 stamps on a CPU several times as fast, from the same plan; their images
+agree within 0.2 %.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from darkhaloscope.lensing import cpu
+from darkhaloscope.lensing.bank import Pictures
 from darkhaloscope.lensing.blur import Frame, Grid, blur
 from darkhaloscope.lensing.light import Sersic
 from darkhaloscope.lensing.profiles import Lens, require
 from darkhaloscope.lensing.psf import Psf
-from darkhaloscope.lensing.sampling import Brightness, Shape, rays, sample, sample_shape
+from darkhaloscope.lensing.sampling import Brightness, Packed, Shape, rays, sample, sample_shape
 
 __all__ = [
     "CHEAP",
     "DEFAULT",
     "REFERENCE",
     "Grid",
+    "Kernel",
     "Lens",
     "Painted",
+    "Pictures",
     "Plan",
     "Sersic",
     "paint",
     "render_lensed",
 ]
+
+
+Kernel = Literal["auto", "torch", "compiled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +51,26 @@ class Plan:
 
     Attributes:
         splits: Cells split 4 x 4 at each level: of cells two pixels wide, of their children, ...
+        picture_splits: The same for sources that are pictures.
         margin_px: Least margin round the stamp from which light blurs in, and across which the
             wings of the PSF come back on the other side.
-        shape_cells: For shapes other than sources: cells of half a pixel split 4 x 4.
+        shape_cells: For shapes other than sources: cells of half a pixel split 4 x 4. Rings and
+            arms are wider than such a cell: with a few split they come out worse than with none
+            (0.1 against 0.01 % of a ring, 0.1 against 0.05 % of arms), as cells' errors are then
+            no longer alike.
     """
 
     splits: tuple[int, ...]
+    picture_splits: tuple[int, ...]
     margin_px: int
     shape_cells: int
 
 
-DEFAULT = Plan(splits=(128, 192, 96, 48), margin_px=8, shape_cells=512)
-CHEAP = Plan(splits=(64, 64, 32, 16), margin_px=8, shape_cells=128)
-REFERENCE = Plan(splits=(2048, 4096, 1024, 256), margin_px=32, shape_cells=8192)
+DEFAULT = Plan((128, 192, 96, 48), picture_splits=(256, 512, 768, 128), margin_px=8, shape_cells=0)
+CHEAP = Plan((64, 64, 32, 16), picture_splits=(128, 128), margin_px=8, shape_cells=0)
+REFERENCE = Plan(
+    (2048, 4096, 1024, 256), picture_splits=(1024, 8192, 2048), margin_px=32, shape_cells=8192
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +80,8 @@ class Painted:
     Attributes:
         pixels: Flux per pixel, nmgy, shape (n, band, size, size).
         inside: Share of the light that falls inside the stamp, shape (n, band).
-        magnification: Lensed over unlensed flux, 1 where there is no lens, shape (n,).
+        magnification: Lensed over unlensed flux, 1 where there is no lens, shape (n,); of a picture
+            in the middle one of the bands.
     """
 
     pixels: Tensor
@@ -74,7 +95,7 @@ class Painted:
 
 
 def render_lensed(
-    source: Sersic,
+    source: Sersic | Pictures,
     lens: Lens,
     *,
     flux: Tensor,
@@ -84,8 +105,9 @@ def render_lensed(
     grid: Grid,
     plan: Plan = DEFAULT,
     chunk_rows: int | None = None,
+    kernel: Kernel = "auto",
 ) -> Painted:
-    """Light of Sersic sources behind their lenses.
+    """Light of sources behind their lenses.
 
     Args:
         source: n sources, positions from the host's centre.
@@ -97,23 +119,36 @@ def render_lensed(
         grid: The stamp's pixels.
         plan: How finely light is sampled.
         chunk_rows: Rows worked on at once; None: as many as the caches like. It changes no result.
+        kernel: `auto`: compiled for float32 on a CPU where numba is installed, else torch.
 
     Returns:
         Pixels in the precision and on the device of the source, and what became of the light.
 
     Raises:
-        ValueError: shapes do not fit each other, or a flux or centre is not finite.
+        ValueError: shapes do not fit each other, a flux or centre is not finite, or the compiled
+            kernel is asked for where it cannot run.
     """
     _check(flux, psf, centre_x, centre_y)
     frame = Frame.around(grid, plan.margin_px)
     traced, is_lensed = rays(source, lens), lens.theta_e > 0
+    share = source.shares().to(source.x.dtype) if traced.layers > 1 else None
+    splits = plan.splits if traced.pictures is None else plan.picture_splits
     x0, y0 = centre_x.to(source.x.dtype), centre_y.to(source.x.dtype)
 
-    def draw(part: slice) -> tuple[Tensor, Tensor]:
-        fine = sample(traced.rows(part), x0=x0[part], y0=y0[part], frame=frame, splits=plan.splits)
-        return fine, torch.where(is_lensed[part], fine.sum((1, 2)), 1)
+    if _is_compiled(kernel, like=source.x):
+        made = cpu.expose(
+            traced, x0=x0, y0=y0, is_lensed=is_lensed, flux=flux.to(source.x.dtype), share=share,
+            psf=psf, frame=frame, splits=splits,
+        )  # fmt: skip
+        return Painted(*made)
 
-    return _expose(draw, flux=flux, psf=psf, frame=frame, chunk_rows=chunk_rows, like=source.x)
+    def draw(part: slice) -> tuple[Tensor, Tensor]:
+        fine = sample(traced.rows(part), x0=x0[part], y0=y0[part], frame=frame, splits=splits)
+        return fine, torch.where(is_lensed[part, None], fine.sum((2, 3)), 1)
+
+    return _expose(
+        draw, flux=flux, share=share, psf=psf, frame=frame, chunk_rows=chunk_rows, like=source.x
+    )
 
 
 def paint(
@@ -125,6 +160,7 @@ def paint(
     centre_y: Tensor,
     grid: Grid,
     plan: Plan = DEFAULT,
+    kernel: Kernel = "auto",
 ) -> Painted:
     """Light of any shape, through the same sampling grid, PSF and pixels as a lensed source.
 
@@ -138,6 +174,7 @@ def paint(
         centre_y: The same along y.
         grid: The stamp's pixels.
         plan: How finely light is sampled.
+        kernel: As of `render_lensed`; `auto` takes torch for shapes that are not compiled.
 
     Returns:
         Pixels in the precision and on the device of `centre_x`; the magnification is 1.
@@ -149,15 +186,24 @@ def paint(
     _check(flux, psf, centre_x, centre_y)
     frame = Frame.around(grid, plan.margin_px)
     whole = not isinstance(brightness, Shape)
+    packed = brightness.packed() if isinstance(brightness, Packed) else None
+    if packed is not None and not plan.shape_cells and _is_compiled(kernel, like=centre_x):
+        pixels, inside = cpu.paint(
+            packed, x0=centre_x, y0=centre_y, flux=flux.to(centre_x.dtype), psf=psf, frame=frame
+        )
+        require(inside.isfinite(), inside, "a shape has light in and round its stamp")
+        return Painted(pixels, inside, torch.ones_like(centre_x))
 
     def draw(part: slice) -> tuple[Tensor, Tensor]:
         x0, y0 = centre_x[part], centre_y[part]
         shape = brightness.rows(part) if isinstance(brightness, Shape) else brightness
         fine = sample_shape(shape, x0=x0, y0=y0, frame=frame, refined=plan.shape_cells)
-        return fine, torch.ones_like(x0)
+        return fine, torch.ones_like(x0)[:, None]
 
     chunk = max(1, len(flux)) if whole else None
-    return _expose(draw, flux=flux, psf=psf, frame=frame, chunk_rows=chunk, like=centre_x)
+    return _expose(
+        draw, flux=flux, share=None, psf=psf, frame=frame, chunk_rows=chunk, like=centre_x
+    )
 
 
 def _check(flux: Tensor, psf: Psf, centre_x: Tensor, centre_y: Tensor) -> None:
@@ -169,16 +215,28 @@ def _check(flux: Tensor, psf: Psf, centre_x: Tensor, centre_y: Tensor) -> None:
     require(centre_x.isfinite() & centre_y.isfinite(), centre_x, "a centre is finite")
 
 
+def _is_compiled(kernel: Kernel, *, like: Tensor) -> bool:
+    """Whether the compiled kernel makes these rows."""
+    fits = like.device.type == "cpu" and like.dtype == torch.float32
+    if kernel == "compiled" and not (fits and cpu.is_available()):
+        raise ValueError(
+            f"the compiled kernel makes float32 stamps on a CPU and needs numba; got {like.dtype} "
+            f"on {like.device}" + ("" if cpu.is_available() else ", and numba is not installed")
+        )
+    return kernel != "torch" and fits and cpu.is_available()
+
+
 def _expose(
     draw: Callable[[slice], tuple[Tensor, Tensor]],
     *,
     flux: Tensor,
+    share: Tensor | None,
     psf: Psf,
     frame: Frame,
     chunk_rows: int | None,
     like: Tensor,
 ) -> Painted:
-    """Blur what `draw` gives for some rows: light on the fine grid, and its total."""
+    """Blur what `draw` gives for some rows: light on the fine grid, and its total by layer."""
     rows, bands = flux.shape
     size = frame.grid.size_px
     pixels = like.new_empty((rows, bands, size, size))
@@ -186,11 +244,14 @@ def _expose(
     chunk = chunk_rows or _rows_at_once(frame, bands, like)
     for start in range(0, rows, chunk):
         part = slice(start, start + chunk)
+        shared = None if share is None else share[part]
         with _full_precision(like.device.type):
             fine, total = draw(part)
-            blurred = blur(fine, psf=psf.rows(part), frame=frame)
-        inside[part] = blurred.sum((2, 3)) / total[:, None]
-        magnification[part] = total
+            blurred = blur(fine, share=shared, psf=psf.rows(part), frame=frame)
+        if shared is not None:
+            total = (total[:, :, None] * shared).sum(1)
+        inside[part] = blurred.sum((2, 3)) / total
+        magnification[part] = total[:, total.shape[1] // 2]
         torch.mul(blurred, flux[part, :, None, None].to(like.dtype), out=pixels[part])
     return Painted(pixels, inside, magnification)
 

@@ -13,6 +13,10 @@ is its midpoint and 1/24 of the second differences, which its block of 4 x 4 has
 once, a cell has become fine cells, which hold their integrals; the box of a fine cell is divided
 out of the spectrum afterwards (`blur`). Flux from inside a fine cell is shared with its neighbours
 so that its centre stays where it was and its width is that of the box.
+
+A picture of a galaxy has no cusp, but structure anywhere: its base cells are chosen by distance as
+well, cells below that by how far their mean lies from their midpoint. Layers are sampled at the
+same points.
 """
 
 from collections.abc import Callable
@@ -23,6 +27,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from darkhaloscope.lensing.bank import Pictures
 from darkhaloscope.lensing.blur import FINE_PER_PX, Frame
 from darkhaloscope.lensing.light import Sersic, sersic_b, sersic_log_peak
 from darkhaloscope.lensing.profiles import Lens, require, sie_angles, sie_scale
@@ -43,6 +48,15 @@ class Shape(Protocol):
         ...
 
 
+@runtime_checkable
+class Packed(Shape, Protocol):
+    """A shape that the compiled loops know."""
+
+    def packed(self) -> Tensor | None:
+        """What `compiled_shapes` reads of each row, (n, ROW); None: it is not of these shapes."""
+        ...
+
+
 SPLIT = 4  # a cell is split into 4 x 4
 BASE_PX = 2  # width of the cells first sampled; split once, they are fine cells
 
@@ -55,7 +69,8 @@ class Rays:
 
         (xi, eta) = matrix (u, v) + pull (angle_u, angle_v) + shift
 
-    in the source's own axes, scaled so that xi^2 + eta^2 = 1 is its half-light ellipse.
+    in the source's own axes, scaled so that xi^2 + eta^2 = 1 is its half-light ellipse. There the
+    light is exp(log_peak + minus_b radius^(2 exponent)), or that of a picture times exp(log_peak).
     """
 
     cos: Tensor
@@ -67,15 +82,31 @@ class Rays:
     exponent: Tensor
     minus_b: Tensor
     log_peak: Tensor
+    pictures: Pictures | None = None
+
+    @property
+    def layers(self) -> int:
+        """Layers of light, each with its own colours."""
+        return 1 if self.pictures is None else self.pictures.bank.pictures.shape[1]
 
     def trace(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Brightness (flux per arcsec^2) and squared source-plane radius, the shape of `u`."""
+        """Brightness, flux per arcsec^2, (n, layer, m), and squared source-plane radius, (n, m)."""
         angle_u, angle_v = sie_angles(u, v, self.q)
-        radius2 = self._along(0, u, v, angle_u, angle_v).square_()
+        xi = self._along(0, u, v, angle_u, angle_v)
         eta = self._along(1, u, v, angle_u, angle_v)
-        radius2.addcmul_(eta, eta)
+        if self.pictures is not None:
+            light = self.pictures.brightness(xi, eta) * torch.exp(self.log_peak)[:, None]
+            return light, xi.square_().addcmul_(eta, eta)
+        radius2 = xi.square_().addcmul_(eta, eta)
         light = torch.log(radius2).mul_(self.exponent).exp_().mul_(self.minus_b)
-        return light.add_(self.log_peak).exp_(), radius2
+        return light.add_(self.log_peak).exp_()[:, None], radius2
+
+    def worst(self, radius2: Tensor, light: Tensor, mean: Tensor, count: int) -> Tensor:
+        """The `count` cells of each row below the base cells to be split, (n, count)."""
+        if self.pictures is None:
+            return _nearest(radius2, count)
+        error = (mean - light).abs_().sum(1)
+        return error.topk(min(count, error.shape[1]), sorted=False).indices
 
     def rows(self, part: slice) -> "Rays":
         """Some rows of the batch."""
@@ -89,6 +120,7 @@ class Rays:
             exponent=self.exponent[part],
             minus_b=self.minus_b[part],
             log_peak=self.log_peak[part],
+            pictures=None if self.pictures is None else self.pictures.rows(part),
         )
 
     def _along(self, axis: int, u: Tensor, v: Tensor, angle_u: Tensor, angle_v: Tensor) -> Tensor:
@@ -98,11 +130,17 @@ class Rays:
         return at.addcmul_(self.pull[2 * axis + 1], angle_v)
 
 
-def rays(source: Sersic, lens: Lens) -> Rays:
+def rays(source: Sersic | Pictures, lens: Lens) -> Rays:
     """The few numbers a row that tracing needs, made in float64 and rounded to the inputs' type."""
     turn = source.phi.double() - lens.phi.double()
-    minor = torch.sqrt(source.q.double())
     size = source.r_eff.double()
+    if isinstance(source, Sersic):
+        pictures, minor = None, torch.sqrt(source.q.double())
+        exponent, minus_b = 0.5 / source.n.double(), -sersic_b(source.n)
+        log_peak = sersic_log_peak(source.n, source.r_eff)
+    else:
+        pictures, minor = source, torch.ones_like(size)
+        exponent, minus_b, log_peak = minor, minor, -2 * torch.log(size)
     # Rows of the map from arcsec in the lens's axes to the source's scaled axes.
     first = (minor * torch.cos(turn) / size, minor * torch.sin(turn) / size)
     second = (-torch.sin(turn) / minor / size, torch.cos(turn) / minor / size)
@@ -125,9 +163,10 @@ def rays(source: Sersic, lens: Lens) -> Rays:
         matrix=tuple(column(part) for row in sheared for part in row),
         pull=tuple(column(-part * bend) for row in rows for part in row),
         shift=tuple(column(-(a * at_u + b * at_v)) for a, b in rows),
-        exponent=column(0.5 / source.n.double()),
-        minus_b=column(-sersic_b(source.n)),
-        log_peak=column(sersic_log_peak(source.n, source.r_eff)),
+        exponent=column(exponent),
+        minus_b=column(minus_b),
+        log_peak=column(log_peak),
+        pictures=pictures,
     )
 
 
@@ -144,7 +183,7 @@ def sample(
         splits: Cells split 4 x 4 at each level; the first of cells two pixels wide.
 
     Returns:
-        Shape (n, fine_px, fine_px). Its sum is the magnification of what the frame holds.
+        Shape (n, layer, fine_px, fine_px). Its sum is the magnification of what the frame holds.
     """
     scale = frame.grid.pixel_scale_arcsec
     across = frame.padded_px // BASE_PX
@@ -160,16 +199,18 @@ def sample(
     chosen = _nearest(radius2, splits[0])
     u, v = _children(u, v, chosen, width, traced)
     cell = _fine_cells(across, x0.device)[chosen].flatten(1)
-    fine = _spread(base.scatter_(1, chosen, 0), across)
+    fine = _spread(base.scatter_(2, _each(chosen, base), 0), across)
     width /= SPLIT
     light, radius2 = traced.trace(u, v)
-    flux = _averaged(light).mul_(width**2)
+    mean = _averaged(light)
     if len(splits) == 1:
-        return fine.scatter_(1, cell, flux).view(-1, frame.fine_px, frame.fine_px)
+        fine.scatter_(2, _each(cell, fine), mean.mul_(width**2))
+        return fine.unflatten(2, (frame.fine_px, frame.fine_px))
 
-    chosen = _nearest(radius2, splits[1])
+    chosen = traced.worst(radius2, light, mean, splits[1])
     u, v = _children(u, v, chosen, width, traced)
-    fine.scatter_(1, cell, flux.scatter_(1, chosen, 0))
+    flux = mean.mul_(width**2).scatter_(2, _each(chosen, mean), 0)
+    fine.scatter_(2, _each(cell, fine), flux)
     inner = _refined(u, v, width / SPLIT, splits[2:], traced)
     return _put_back(fine, cell.gather(1, chosen), inner, frame.fine_px)
 
@@ -190,7 +231,7 @@ def sample_shape(
         refined: Fine cells split.
 
     Returns:
-        Shape (n, fine_px, fine_px).
+        Shape (n, 1, fine_px, fine_px): one layer.
 
     Raises:
         ValueError: a row has no light in the frame, or light that is not finite.
@@ -199,35 +240,40 @@ def sample_shape(
     axis = frame.centres_px(across, x0)
     x = ((axis - x0[:, None]) * scale)[:, None, :].expand(-1, across, -1).flatten(1)
     y = ((axis - y0[:, None]) * scale)[:, :, None].expand(-1, -1, across).flatten(1)
-    light = brightness(x, y)
-    image = light.view(-1, 1, across, across)
+    image = brightness(x, y).view(-1, 1, across, across)
     edged = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
-    highest, lowest = (torch.nn.functional.max_pool2d(sign * edged, 3, 1) for sign in (1, -1))
-    chosen = (highest + lowest).flatten(1).topk(min(refined, across**2), sorted=False).indices
-    right, up = _steps(scale / FINE_PER_PX, x)
-    at_x = (x.gather(1, chosen)[:, :, None] + right).flatten(1)
-    at_y = (y.gather(1, chosen)[:, :, None] + up).flatten(1)
-    inner = _averaged(brightness(at_x, at_y)) / SPLIT**2
     neighbours = (
         edged[..., 1:-1, 2:] + edged[..., 1:-1, :-2] + edged[..., 2:, 1:-1] + edged[..., :-2, 1:-1]
     )
-    averages = _limited(image + (neighbours - 4 * image) / 24, image).flatten(1)
-    fine = _put_back(averages.scatter_(1, chosen, 0), chosen, inner, across)
-    total = fine.sum((1, 2))
+    fine = _limited(image + (neighbours - 4 * image) / 24, image)
+    if refined:
+        highest, lowest = (torch.nn.functional.max_pool2d(sign * edged, 3, 1) for sign in (1, -1))
+        chosen = (highest + lowest).flatten(1).topk(min(refined, across**2), sorted=False).indices
+        right, up = _steps(scale / FINE_PER_PX, x)
+        at_x = (x.gather(1, chosen)[:, :, None] + right).flatten(1)
+        at_y = (y.gather(1, chosen)[:, :, None] + up).flatten(1)
+        inner = _averaged(brightness(at_x, at_y)[:, None]) / SPLIT**2
+        fine = _put_back(fine.flatten(2).scatter_(2, chosen[:, None], 0), chosen, inner, across)
+    total = fine.sum((1, 2, 3))
     require((total > 0) & total.isfinite(), total, "a shape has light in and round its stamp")
-    return fine / total[:, None, None]
+    return fine / total[:, None, None, None]
 
 
 def _refined(u: Tensor, v: Tensor, width: float, splits: tuple[int, ...], traced: Rays) -> Tensor:
-    """Flux of cells of `width` arcsec at (u, v), the nearest of them split; the shape of `u`."""
+    """Flux of cells of `width` arcsec at (u, v), (n, m), the worst of them split: (n, layer, m)."""
     light, radius2 = traced.trace(u, v)
-    flux = _averaged(light).mul_(width**2)
+    mean = _averaged(light)
     if not splits:
-        return flux
-    chosen = _nearest(radius2, splits[0])
+        return mean.mul_(width**2)
+    chosen = traced.worst(radius2, light, mean, splits[0])
     u, v = _children(u, v, chosen, width, traced)
-    inner = _refined(u, v, width / SPLIT, splits[1:], traced)
-    return flux.scatter_(1, chosen, inner.view(len(inner), -1, SPLIT**2).sum(2))
+    inner = _refined(u, v, width / SPLIT, splits[1:], traced).unflatten(2, (-1, SPLIT**2)).sum(3)
+    return mean.mul_(width**2).scatter_(2, _each(chosen, mean), inner)
+
+
+def _each(index: Tensor, like: Tensor) -> Tensor:
+    """Indices (n, m) for every layer of what has the shape (n, layer, ...)."""
+    return index[:, None].expand(-1, like.shape[1], -1)
 
 
 def _nearest(radius2: Tensor, count: int) -> Tensor:
@@ -253,7 +299,7 @@ def _steps(width: float, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _averaged(light: Tensor) -> Tensor:
-    """Means over cells from their midpoints, in blocks of 4 x 4, (n, 16 k), y-major.
+    """Means over cells from their midpoints, in blocks of 4 x 4, (n, layer, 16 k), y-major.
 
     A mean is the midpoint and 1/24 of the second differences, which are taken inside the block; it
     is fourth order where the light is smooth.
@@ -268,17 +314,17 @@ def _limited(average: Tensor, light: Tensor) -> Tensor:
 
 
 def _spread(base: Tensor, across: int) -> Tensor:
-    """Flux of base cells shared out evenly to their fine cells, (n, fine cells)."""
-    cells = base.view(-1, across, 1, across, 1) / SPLIT**2
-    return cells.expand(-1, -1, SPLIT, -1, SPLIT).flatten(1)
+    """Flux of base cells shared out evenly to their fine cells, (n, layer, fine cells)."""
+    cells = base.unflatten(2, (across, 1, across, 1)) / SPLIT**2
+    return cells.expand(-1, -1, -1, SPLIT, -1, SPLIT).flatten(2)
 
 
 def _put_back(fine: Tensor, cell: Tensor, inner: Tensor, across: int) -> Tensor:
-    """Add the flux inside fine cells, (n, 16 k), around these cells, (n, k)."""
-    around, weights = _stencil(across, fine.device, fine.dtype)
-    flux = inner.view(len(inner), -1, SPLIT**2) @ weights
-    at = (cell[:, :, None] + around).remainder_(across**2)
-    return fine.scatter_add_(1, at.flatten(1), flux.flatten(1)).view(-1, across, across)
+    """Add the flux inside fine cells, (n, layer, 16 k), around these cells, (n, k)."""
+    around, weights = stencil(across, fine.device, fine.dtype)
+    flux = inner.unflatten(2, (-1, SPLIT**2)) @ weights
+    at = (cell[:, :, None] + around).remainder_(across**2).flatten(1)
+    return fine.scatter_add_(2, _each(at, fine), flux.flatten(2)).unflatten(2, (across, across))
 
 
 @lru_cache(maxsize=32)
@@ -290,7 +336,7 @@ def _fine_cells(across: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _stencil(across: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def stencil(across: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The 9 fine cells round one, as steps of index, and what 16 children give each, (16, 9)."""
     at = (torch.arange(SPLIT, dtype=torch.float64) + 0.5) / SPLIT - 0.5
     # Weights of the neighbours at -1, 0, 1: sum 1, mean `at`, the variance of a cell's box.
