@@ -257,6 +257,21 @@ def config(file: RunFile) -> None:
     typer.echo(settings.load(file).model_dump_json(indent=2))
 
 
+@app.command(
+    # argparse reads the words, so that they are the same where there is no typer
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+def bench(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="render|train [--json] [--out FILE] ...")
+    ] = None,
+) -> None:
+    """Measure speed and error on this machine, beside peers: `dhs bench --help`."""
+    from darkhaloscope.bench.entry import run as measure
+
+    raise typer.Exit(measure(words or []))
+
+
 def _write_preset(file: Path, preset: str, area: str | None = None) -> str:
     """A preset as a new file, with the sky area filled in where one is given; its text."""
     text = _preset_text(preset)

@@ -1,0 +1,1 @@
+"""Speed and error, measured where they are asked for: the command `dhs bench`."""
