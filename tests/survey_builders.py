@@ -176,6 +176,35 @@ def write_coadds(
         write_image(path, mask, brick.header())
 
 
+PSF_IMAGES = "psfs/{brick:.3}/psf-{brick}-{band}.fits"
+ELECTRONS = (1500.0, 3500.0, 9000.0)  # per nanomaggy, of the three exposures of each band
+SKY_NMGY = {"g": 0.11, "r": 0.3, "z": 2.2}  # of a pixel, as at a dark site
+
+
+def write_psfs(root: Path, brick: Brick, images: Mapping[str, NDArray[Any]]) -> None:
+    """A PSF image a band where `PSF_IMAGES` says."""
+    for band, image in images.items():
+        path = root / PSF_IMAGES.format(brick=brick.name, band=band)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fits.PrimaryHDU(image.astype(np.float32)).writeto(path, overwrite=True)
+
+
+def write_ccds(root: Path, brick: Brick) -> Path:
+    """The table of the exposures that made a brick's coadds: their sky and 7 electrons of noise."""
+    made = [(band, electrons, sky) for band, sky in SKY_NMGY.items() for electrons in ELECTRONS]
+    electrons, sky = (np.array([row[i] for row in made]) for i in (1, 2))
+    columns = {
+        "filter": np.array([row[0] for row in made], "S1"),
+        "exptime": np.full(len(made), 90.0, np.float32),
+        "sig1": np.sqrt(electrons * sky + 7.0**2) / electrons,
+        "ccdskycounts": sky * electrons / 4 / 90,  # 4 electrons a count, 90 s
+        "ccdzpt": 22.5 + 2.5 * np.log10(electrons / 4 / 90),
+    }
+    path = root / layout.coadd_path(brick.name, "ccds")
+    write_fits_table(path, columns)
+    return path
+
+
 def galaxies_in(brick: Brick, count: int, **changes: Any) -> Galaxies:
     """Galaxies at places of their own, none at a pixel's centre, in the brick's own part."""
     rng = np.random.default_rng(brick.brickid)

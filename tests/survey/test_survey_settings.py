@@ -32,6 +32,24 @@ def test_a_root_is_read_as_it_is_meant(given: str, read: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "root", "path"),
+    [
+        ("psf/{brick:.3}/{brick}-{band}.fits", "/data", "psf/059/0591m305-r.fits"),
+        ("/psf/{brick}-{band}.fits", "/", "psf/0591m305-r.fits"),
+        ("s3a://bucket/psf/{brick}/{band}.fits", "s3://bucket", "psf/0591m305/r.fits"),
+        ("https://host:8000/{brick}/{band}", "https://host:8000", "0591m305/r"),
+    ],
+)
+def test_psf_images_may_lie_anywhere(given: str, root: str, path: str) -> None:
+    here = build.survey_at("/data", psf_images=given)
+    found = here.psf_path("0591m305", "r")
+    assert found is not None
+    owner, below = here.owner(found)
+    assert (owner.root, below) == (root, path)
+    assert build.survey_at("/data").psf_path("0591m305", "r") is None
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"root": "ftp://example.org"}, "root: .*expected a folder, https"),
@@ -44,6 +62,11 @@ def test_a_root_is_read_as_it_is_meant(given: str, read: str) -> None:
         ({"area": [{"ra_deg": (5, 5), "dec_deg": (1, 2)}]}, "spans nothing"),
         ({"bands": ("g", "g")}, "name a filter twice"),
         ({"release": "dr11"}, "release: Input should be 'dr3'"),
+        ({"psf_images": "psf/{brick}.fits"}, "psf_images: .*names {brick} and {band}"),
+        ({"psf_images": "{brick}-{band}-{id}.fits"}, "psf_images: .*it is no template"),
+        ({"psf_images": "{brick.name}-{band}.fits"}, "psf_images: .*it is no template"),
+        ({"psf_images": "{brick}-{band.fits"}, "psf_images: .*it is no template"),
+        ({"psf_images": "ftp://host/{brick}-{band}"}, "psf_images: .*a path, https"),
     ],
 )
 def test_a_survey_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

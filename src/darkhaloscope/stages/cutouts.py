@@ -1,14 +1,18 @@
 """Cutouts: the pixels of each target as the survey has them, or why they are refused.
 
 In:  splits, the targets of a tile; images, the files of its bricks.
-Out: cutouts, one row per target in the order of splits: pixels, sky, noise, PSF, bad pixels.
+Out: cutouts, one row per target in the order of splits: pixels, sky, noise, PSF, gain, bad pixels.
 
 Pixels are cut, never resampled: a shift by part of a pixel would change noise and PSF of hosts. The
 galaxy's exact place in its cutout stands in `host_x_px`, `host_y_px`. What is refused has a reason
 and no pixels; a missing band, NaN, or too many bad pixels are never filled with zeros.
+
+Where the run keeps PSF images, they stand beside the pixels, and PSF widths are measured on them.
+The gain follows from the inverse variance and the table of the CCDs, where the survey has one.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +28,12 @@ from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.cutouts import CutoutsConfig
 from darkhaloscope.data import pixels
 from darkhaloscope.survey import images as coadds
-from darkhaloscope.survey import measure
+from darkhaloscope.survey import exposures, measure, psf_images
 from darkhaloscope.survey.files import Absent, Survey
 
 CHUNK_ROWS = 512
+
+_LOG = logging.getLogger(__name__)
 
 Numbers = NDArray[np.float64]
 Reasons = NDArray[np.object_]
@@ -79,7 +85,7 @@ class _Files:
     def fetch(self, bands: Sequence[str]) -> None:
         """Have all files of a remote survey here, several at a time."""
         if not self.survey.is_local:
-            kinds = [f"{kind}_path" for kind in schemas.FILE_KINDS]
+            kinds = [f"{kind}_path" for kind in schemas.FILE_KINDS if kind != "psf"]
             paths = {path for band in bands for kind in kinds if (path := self.row(band)[kind])}
             self.survey.fetch(sorted(paths))
 
@@ -95,14 +101,31 @@ class _Files:
         path = row[f"{kind}_path"]
         if path is None:
             return None
-        found = self.survey.again(path)
+        owner, below = self.survey.owner(path)
+        found = owner.again(below)
         if isinstance(found, Absent) or found.stat().st_size != row[f"{kind}_size_bytes"]:
             now = found.reason if isinstance(found, Absent) else f"{found.stat().st_size} bytes"
             raise DataError(
-                f"{self.survey.root}/{path} is not what it was when images was made (now: {now}); "
+                f"{owner.root}/{below} is not what it was when images was made (now: {now}); "
                 "rerun stage images"
             )
         return found
+
+    @contextlib.contextmanager
+    def opened(self, kind: str, band: str) -> Iterator[Path]:
+        """The file on this machine, kept meanwhile; what is wrong with it names it.
+
+        Raises:
+            ImageError: there is none, or reading it raised one.
+        """
+        path = self.row(band)[f"{kind}_path"]
+        if path is None:
+            raise coadds.ImageError(f"brick {self.brick} has no {band} {kind}")
+        owner, below = self.survey.owner(path)
+        with owner.holding(below), _named(self, kind, band):
+            found = self.path(kind, band)
+            assert found is not None  # noqa: S101  (its path is known)
+            yield found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +134,8 @@ class _Cut:
 
     Attributes:
         stamps: Pixels, nanomaggies, shape (n, band, y, x).
+        psfs: PSF images, shape (n, band, k, k); k is 1 where the run keeps none.
+        no_psf: Why there is no PSF image, or None, shape (n, band).
         host_px: Place of the galaxy in its cutout, x and y, shape (n, 2).
         measured: Columns by name without the band's place filled, shape (n, band).
         bad_share: Share of bad pixels, shape (n, band).
@@ -119,6 +144,8 @@ class _Cut:
     """
 
     stamps: NDArray[np.float32]
+    psfs: NDArray[np.float32]
+    no_psf: Reasons
     host_px: Numbers
     measured: Mapping[str, Numbers]
     bad_share: Numbers
@@ -137,9 +164,13 @@ class _Cut:
             "noise_{b}_nmgy",
             "depth_{b}_mag",
             "n_exposures_{b}",
+            "electrons_per_nmgy_{b}",
         )
+        psf_px = config.psf_image_px or 1
         return _Cut(
             stamps=np.zeros((*shape, size, size), np.float32),
+            psfs=np.zeros((*shape, psf_px, psf_px), np.float32),
+            no_psf=np.full(shape, None, object),
             host_px=np.full((n, 2), np.nan),
             measured={name: np.full(shape, np.nan) for name in names},
             bad_share=np.full(shape, np.nan),
@@ -166,6 +197,7 @@ def _brick(targets: pa.Table, files: _Files, config: CutoutsConfig) -> pa.Table:
         refused[:] = str(error)
         return _table(targets, _Cut.blank(targets.num_rows, config), refused, config)
     _set_widths(cut, targets, config)
+    _set_gain(cut, files, config)
     refused[~inside] = (
         f"less than {config.size_px} px of brick {files.brick}'s image around it: outside or at "
         "the edge"
@@ -198,7 +230,25 @@ def _fill(cut: _Cut, targets: pa.Table, files: _Files, config: CutoutsConfig) ->
             cut.is_finite[at, column] = values.pop("is_finite")
             for name, numbers in values.items():
                 cut.measured[name][at, column] = numbers
+            if config.psf_image_px is not None:
+                made = _psfs(files, band, place[at], config.psf_image_px, config)
+                cut.psfs[at, column], cut.no_psf[at, column] = made
     return inside
+
+
+def _psfs(
+    files: _Files, band: str, place: Numbers, size_px: int, config: CutoutsConfig
+) -> tuple[NDArray[np.float32], Reasons]:
+    """PSF images at places of the brick's image (n, 2), and why there are none."""
+    try:
+        with files.opened("psf", band) as path:
+            model = psf_images.read(path, band, scale_arcsec=config.pixel_scale_arcsec)
+            made, reasons = psf_images.at(model, place[:, 0], place[:, 1], size_px=size_px)
+    except coadds.ImageError as error:
+        none = np.zeros((len(place), size_px, size_px), np.float32)
+        return none, np.full(len(place), str(error), object)
+    named = [why and f"{band} psf of brick {files.brick}: {why}" for why in reasons]
+    return made, np.array(named, object)
 
 
 def _frame(images: Mapping[str, coadds.Image], brick: str, config: CutoutsConfig) -> coadds.Frame:
@@ -299,9 +349,44 @@ def _set_widths(cut: _Cut, targets: pa.Table, config: CutoutsConfig) -> None:
     catalogued = pixels.per_band(targets, "psf_nea_{b}_arcsec", config.bands)
     width[...] = np.where(np.isfinite(width), width, catalogued)
     beta = np.array([config.psf_beta[band] for band in config.bands])
-    noise = cut.measured["noise_{b}_nmgy"]
-    cut.measured["psf_fwhm_{b}_arcsec"][...] = units.fwhm_from_psfsize(width, beta)
+    fwhm, noise = cut.measured["psf_fwhm_{b}_arcsec"], cut.measured["noise_{b}_nmgy"]
+    fwhm[...] = units.fwhm_from_psfsize(width, beta)
+    if config.psf_image_px is not None:
+        _measure_psfs(cut, config.pixel_scale_arcsec)
     cut.measured["depth_{b}_mag"][...] = measure.depth_mag(noise, width, config.pixel_scale_arcsec)
+
+
+def _measure_psfs(cut: _Cut, scale_arcsec: float) -> None:
+    """Widths of the PSF images; NaN where there is none."""
+    for column in range(cut.psfs.shape[1]):
+        psfs = cut.psfs[:, column]
+        has_image = psfs.any(axis=(1, 2))
+        # The images of a brick are often one: each is measured once.
+        different, back = np.unique(psfs[has_image], axis=0, return_inverse=True)
+        for name, measure_width in (
+            ("psf_nea_{b}_arcsec", psf_images.nea_width_arcsec),
+            ("psf_fwhm_{b}_arcsec", psf_images.fwhm_arcsec),
+        ):
+            width = cut.measured[name][:, column]
+            width[...] = np.nan
+            width[has_image] = measure_width(different, scale_arcsec)[back.ravel()]
+
+
+def _set_gain(cut: _Cut, files: _Files, config: CutoutsConfig) -> None:
+    """Electrons per nanomaggy, where the survey has a table of the brick's CCDs."""
+    noise = cut.measured["noise_{b}_nmgy"]
+    invvar = (units.COADD_RMS_FACTOR / noise) ** 2
+    if files.path("ccds", config.bands[0]) is None:
+        return
+    for column, band in enumerate(config.bands):
+        try:
+            with files.opened("ccds", band) as path:
+                per_invvar = exposures.electrons_per_invvar(path, band)
+        except coadds.ImageError as error:
+            _LOG.warning("cutouts: %s; the gain is that of the run file", error)
+            return
+        gain = cut.measured["electrons_per_nmgy_{b}"][:, column]
+        gain[...] = per_invvar * invvar[:, column]
 
 
 def _reasons(cut: _Cut, refused: Reasons, config: CutoutsConfig) -> Reasons:
@@ -323,6 +408,8 @@ def _reasons(cut: _Cut, refused: Reasons, config: CutoutsConfig) -> Reasons:
                 )
             elif np.isnan(cut.measured["sky_mad_{b}_nmgy"][row, column]):
                 reasons[row] = f"no good pixel in the sky annulus of band {band}"
+            elif cut.no_psf[row, column] is not None:
+                reasons[row] = cut.no_psf[row, column]
             elif np.isnan(cut.measured["psf_fwhm_{b}_arcsec"][row, column]):
                 reasons[row] = f"no PSF width of band {band}, in psfsize or in the catalogue"
             else:
@@ -345,7 +432,14 @@ def _table(targets: pa.Table, cut: _Cut, refused: Reasons, config: CutoutsConfig
     columns["masked_fraction"] = _floats(cut.bad_share.max(axis=1, initial=-np.inf))
     columns["refused"] = pa.array(refused.tolist(), pa.string())
     columns["pixels"] = pixels.encode(cut.stamps, valid=valid)
-    fields = [*(schema.field(n) for n in schema.names[:-1]), layout.field(nullable=True)]
+    keeps_psfs = config.psf_image_px is not None
+    columns["psf_image"] = pixels.encode(cut.psfs, valid=valid & keeps_psfs)
+    psf_layout = pixels.Layout(config.bands, cut.psfs.shape[-1], config.pixel_scale_arcsec)
+    made = {
+        "pixels": layout.field(nullable=True),
+        "psf_image": psf_layout.field("psf_image", nullable=True, unit=""),
+    }
+    fields = [made.get(name, schema.field(name)) for name in schema.names]
     table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
     return schemas.conform(table, schema, where="cutouts")
 
@@ -357,7 +451,7 @@ def _floats(values: Numbers) -> pa.Array:
 
 STAGE = Stage(
     name="cutouts",
-    version=1,
+    version=2,
     run=run,
     inputs=(Input("splits", hosts, "tile"), Input("images", schemas.images, "tile")),
     output=schemas.cutouts,

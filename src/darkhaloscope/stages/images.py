@@ -5,8 +5,9 @@ Out: images, one row per brick and band: paths, sizes, sha256, and what is missi
 
 A file counts as missing when the survey has none or has a broken one; a network that fails is an
 error instead, so that a bad evening is never taken for a gap in the sky. Without `image` or
-`invvar` a band has no pixels; without `psfsize` the catalogue's value serves; `nexp` and `maskbits`
-are extras.
+`invvar` a band has no pixels; without `psfsize` the catalogue's value serves; `nexp`, `maskbits`
+and `ccds`, the table of the CCDs that made the coadds, are extras. `psf` is what the run file names
+as `survey.psf_images`; what becomes of targets without it is for `cutouts` to say.
 """
 
 import hashlib
@@ -22,9 +23,10 @@ from darkhaloscope.core.contracts import Input, Stage
 from darkhaloscope.core.settings.images import ImagesConfig
 from darkhaloscope.data import store
 from darkhaloscope.survey import layout
-from darkhaloscope.survey.files import Absent, Survey
+from darkhaloscope.survey.files import NOWHERE, Absent, Survey
 
 NEEDED = ("image", "invvar")
+_ONE_ENDING = ("psf", "ccds")  # kinds whose names the survey or the run file states in full
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,9 +86,13 @@ def _find(survey: Survey, brick: str, bands: Sequence[str]) -> Found:
     wanted = list(
         dict.fromkeys((kind, _band(kind, b)) for b in bands for kind in schemas.FILE_KINDS)
     )
-    found: dict[tuple[str, str], tuple[str, Path | Absent]] = {}
+    found = _find_psfs(survey, brick, bands)
     for suffix in layout.SUFFIXES:
-        left = [key for key in wanted if key not in found or _is_nowhere(found[key][1])]
+        left = [
+            key
+            for key in wanted
+            if key not in found or (_is_nowhere(found[key][1]) and key[0] not in _ONE_ENDING)
+        ]
         paths = {
             (kind, band): survey.coadd_path(brick, kind, band, suffix=suffix) for kind, band in left
         }
@@ -98,9 +104,24 @@ def _find(survey: Survey, brick: str, bands: Sequence[str]) -> Found:
     return found
 
 
+def _find_psfs(
+    survey: Survey, brick: str, bands: Sequence[str]
+) -> dict[tuple[str, str], tuple[str, Path | Absent]]:
+    """Path and place of the PSF images that the run file names, by kind and band."""
+    found: dict[tuple[str, str], tuple[str, Path | Absent]] = {}
+    for band in bands:
+        path = survey.psf_path(brick, band)
+        if path is None:
+            found["psf", band] = ("", NOWHERE)
+        else:
+            owner, below = survey.owner(path)
+            found["psf", band] = (path, owner.fetch([below])[below])
+    return found
+
+
 def _band(kind: str, band: str) -> str:
-    """Bands share one file of maskbits."""
-    return "" if kind == "maskbits" else band
+    """Bands share some files."""
+    return "" if kind in layout.OF_ALL_BANDS else band
 
 
 def _is_nowhere(place: Path | Absent) -> bool:
@@ -118,19 +139,22 @@ def _file(path: str, place: Path | Absent) -> dict[str, object]:
 
 def _external(partition: str, tables: Mapping[str, Sequence[str]], survey: Survey) -> str:
     """The images of the tile's bricks, where they lie in a folder and so may change."""
-    if not survey.is_local:
+    if not survey.is_local and survey.config.psf_images is None:
         return survey.digest
     names = {
         name
         for path in tables["splits"]
         for name in store.read(path, columns=["brickname"])["brickname"].to_pylist()
     }
-    return " ".join(survey.brick_fingerprint(name) for name in sorted(names))
+    found = [] if survey.is_local else [survey.digest]
+    for name in sorted(names):
+        found += [survey.brick_fingerprint(name), survey.psf_fingerprint(name)]
+    return " ".join(found)
 
 
 STAGE = Stage(
     name="images",
-    version=1,
+    version=2,
     run=run,
     inputs=(Input("splits", _brick_names, "tile"),),
     output=schemas.images,

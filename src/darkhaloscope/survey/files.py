@@ -157,6 +157,17 @@ class Survey:
         found = [f"{path}|{self.fingerprint(path)}" for path in self.listing(folder)]
         return f"{keys.hash64(*found):016x}"
 
+    def psf_fingerprint(self, brick: str) -> str:
+        """What changes when a PSF image of the brick does; one behind an address never does."""
+        found = []
+        for band in self.config.bands:
+            path = self.psf_path(brick, band)
+            if path is not None:
+                owner, below = self.owner(path)
+                is_here = owner.is_local and owner.exists(below)
+                found.append(f"{path}|{owner.fingerprint(below) if is_here else ''}")
+        return " ".join(found)
+
     def listing(self, folder: str) -> list[str]:
         """Paths below the root of what lies in a folder, sorted; empty where there is none."""
         if not self.is_local:
@@ -168,9 +179,15 @@ class Survey:
     @contextlib.contextmanager
     def using(self, brick: str) -> Iterator[None]:
         """Hold a brick: the cache keeps its files meanwhile."""
+        with self.holding(self.coadd_path(brick, "maskbits")):
+            yield
+
+    @contextlib.contextmanager
+    def holding(self, path: str) -> Iterator[None]:
+        """Hold a file, or the brick that it belongs to: the cache keeps it meanwhile."""
         with contextlib.ExitStack() as held:
             if not self.is_local:
-                held.enter_context(self._cache().using(self.coadd_path(brick, "maskbits")))
+                held.enter_context(self._cache().using(path))
             yield
 
     def done_with(self, brick_names: Sequence[str]) -> None:
@@ -191,6 +208,27 @@ class Survey:
             hemisphere=self.config.hemisphere,
             suffix=suffix,
         )
+
+    def psf_path(self, brick: str, band: str) -> str | None:
+        """Path below the root, or address, of a brick's PSF image; None where the run names none."""
+        template = self.config.psf_images
+        return None if template is None else template.format(brick=brick, band=band)
+
+    def owner(self, path: str) -> "tuple[Survey, str]":
+        """The survey that a file belongs to, and the file's path below its root.
+
+        That is this one, or for an absolute path or an address, such as PSF images may have, the
+        same settings at the root of the machine, server or bucket.
+        """
+        scheme, is_address, rest = path.rpartition("://")
+        if is_address:
+            place, _, below = rest.partition("/")
+            root = f"{scheme}://{place}"
+        elif path.startswith("/"):
+            root, below = "/", path[1:]
+        else:
+            return self, path
+        return Survey(self.config.model_copy(update={"root": root})), below
 
     def catalogue_path(self, key: str) -> str:
         """Path below the root of the catalogue with this key; see `layout.catalogue_path`."""

@@ -19,6 +19,7 @@ SWEEP_VERSION = {
     "dr10": "10.1",
 }
 SUFFIXES = (".fits.fz", ".fits.gz", ".fits")  # the usual one first; early releases vary
+OF_ALL_BANDS = ("maskbits", "ccds")  # kinds of file that a brick has one of
 
 _TRACTOR = re.compile(r"tractor-(\d{4}[mp]\d{3})")
 _SWEEP = re.compile(r"sweep-(\d{3})([mp])(\d{3})-(\d{3})([mp])(\d{3})")
@@ -76,8 +77,9 @@ def coadd_path(
 
     Args:
         brick: Name of the brick.
-        kind: `image`, `invvar`, `psfsize`, `nexp`, or `maskbits` (one for all bands).
-        band: Filter; not used for `maskbits`.
+        kind: `image`, `invvar`, `psfsize`, `nexp`; one for all bands: `maskbits`, and `ccds`, the
+            table of the CCDs that made the coadds, whose ending is `.fits`.
+        band: Filter; not used for `maskbits` and `ccds`.
         release: Data release.
         hemisphere: `south` or `north`.
         suffix: Ending of the file: compressed by tiles unless told otherwise.
@@ -86,7 +88,8 @@ def coadd_path(
         >>> coadd_path("0591m305", "image", "g")
         'south/coadd/059/0591m305/legacysurvey-0591m305-image-g.fits.fz'
     """
-    name = kind if kind == "maskbits" else f"{kind}-{band}"
+    name = kind if kind in OF_ALL_BANDS else f"{kind}-{band}"
+    suffix = ".fits" if kind == "ccds" else suffix
     return f"{coadd_folder(brick, release, hemisphere)}/legacysurvey-{brick}-{name}{suffix}"
 
 
