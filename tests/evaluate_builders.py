@@ -34,6 +34,7 @@ def scores(
         "stamp_id": keys.stamp_id(target_id, "any", np.zeros(n, np.int64)),
         "target_id": target_id,
         "source_id": masked(np.arange(n) % 37, ~is_lens),
+        "src_kind": masked(np.full(n, "sersic"), ~is_lens),
         "split": [of] * n,
         "region_id": np.arange(n) % 4,
         "kind": kind,
@@ -87,6 +88,33 @@ def hosts(of: pa.Table) -> pa.Table:
         **{f"mag_{b}": np.full(n, 19.0) for b in BANDS},
     }
     full = schemas.splits(BANDS)
+    return table(values, pa.schema([full.field(name) for name in values]))
+
+
+def manifest(of: pa.Table, *, n_train: int = 20) -> pa.Table:
+    """The columns of `manifest` that the report reads: of the scored stamps, and of training."""
+    stamps = np.concatenate([of["stamp_id"].to_numpy(), np.arange(n_train) + 1])
+    n, scored = len(stamps), of.num_rows
+
+    def draw(stream: str) -> np.ndarray:
+        return keys.uniform(stamps, seed=5, stream=stream)
+
+    is_lens = np.concatenate([np.asarray(of["kind"].to_pylist()) == "lens", np.ones(n_train, bool)])
+    train = np.arange(n) >= scored
+    theta_e = np.where(is_lens, 0.5 + 3 * draw("theta_e"), np.nan)
+    values: dict[str, Any] = {
+        "stamp_id": stamps,
+        "kind": np.concatenate([of["kind"].to_pylist(), ["lens"] * n_train]),
+        "split": np.concatenate([of["split"].to_pylist(), ["train"] * n_train]),
+        "weight_population": masked(0.1 + draw("population"), ~is_lens | train),
+        "is_group_lens": masked(theta_e > 2.2, ~is_lens | train),
+        "theta_e_arcsec": masked(theta_e, ~is_lens),
+        "lens_z": masked(0.3 + 0.5 * draw("lens_z"), ~is_lens | train),
+        "src_z": masked(1 + 2 * draw("src_z"), ~is_lens),
+        "src_mag_r": masked(22 + 3 * draw("src_mag"), ~is_lens),
+        "src_r_eff_arcsec": masked(0.1 + 0.3 * draw("r_eff"), ~is_lens),
+    }
+    full = schemas.manifest(BANDS)
     return table(values, pa.schema([full.field(name) for name in values]))
 
 

@@ -34,6 +34,9 @@ PHYSICAL = {
     "max_theta_e_arcsec": 4.0,
     "host_z_scatter": 0.04,
     "dispersion_scatter_dex": 0.07,
+    "group_share": 0.05,
+    "group_offset_dex": 0.12,
+    "group_scatter_dex": 0.07,
     "mass_phi_scatter_deg": 10.0,
     "shear_scale": 0.04,
     "src_r_eff_scatter_dex": 0.2,
@@ -56,6 +59,12 @@ SHAPES = {
     "halo_ring_radius_arcsec": span(1.0, 3.0),
     "halo_ring_fwhm_over_psf": span(1.5, 2.5),
     "halo_ring_host_coloured_share": 0.5,
+}
+SOURCES = {
+    "src_n": span(0.5, 4.0),
+    "red_share": 0.1,
+    "colour_scatter_mag": 0.1,
+    "kinds": {"sersic": 1.0},
 }
 PAIRED = {"population": "training", "controls": "paired", "copies": dict.fromkeys(KINDS, 1)}
 ONE_KIND_EACH = {
@@ -80,7 +89,7 @@ def config(**changes: Any) -> ManifestConfig:
         "min_theta_e_over_fwhm": 0.5,
         "training": BROAD,
         "physical": PHYSICAL,
-        "sources": {"src_n": span(0.5, 4.0), "red_share": 0.1, "colour_scatter_mag": 0.1},
+        "sources": SOURCES,
         "shapes": SHAPES,
         "sets": {
             "train": PAIRED, "val": ONE_KIND_EACH, "calib": ONE_KIND_EACH, "test": ONE_KIND_EACH
@@ -178,4 +187,13 @@ def cutouts(targets: pa.Table, *, size: int = 80, seed: int = 9) -> pa.Table:
         at = head.schema.get_field_index(f"host_{axis}_px")
         moved = pa.array(head[f"host_{axis}_px"].to_numpy() + np.float32(shift), pa.float32())
         head = head.set_column(at, head.schema.field(at), moved)
+    none = pixels.Layout(BANDS, 1, SCALE).field("psf_image", nullable=True, unit="")
+    head = head.append_column(none, pa.nulls(n, none.type))
     return head.append_column(layout.field(nullable=True), pixels.encode(images))
+
+
+def with_psf_images(made: pa.Table, images: np.ndarray) -> pa.Table:
+    """Cutouts with PSF images, shape (n, band, k, k)."""
+    field = pixels.Layout(BANDS, images.shape[-1], SCALE).field("psf_image", nullable=True, unit="")
+    at = made.schema.get_field_index("psf_image")
+    return made.set_column(at, field, pixels.encode(images))

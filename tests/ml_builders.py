@@ -10,7 +10,7 @@ import torch
 from darkhaloscope.core import schemas
 from darkhaloscope.data.pixels import Layout, encode
 from darkhaloscope.ml import networks, saved
-from darkhaloscope.ml.batches import Drawn, Fixed, Plan
+from darkhaloscope.ml.batches import Drawn, Fixed, Plan, cut
 from darkhaloscope.ml.pixel_table import Raw
 from darkhaloscope.ml.recipe import Recipe
 from darkhaloscope.ml.transforms import Normalisation
@@ -63,7 +63,8 @@ def training(n: int = 64, **changes: object) -> Drawn:
         "seed": 5,
         **changes,
     }
-    return Drawn(rows(n), same, blobs(), Plan(**settings), NORMALISE)  # type: ignore[arg-type]
+    plan = Plan(**settings)  # type: ignore[arg-type]
+    return Drawn(rows(n), same, cut(blobs(), plan.size_px), plan, NORMALISE)
 
 
 def validation(n: int = 32) -> Fixed:
@@ -98,7 +99,9 @@ def filled(schema: pa.Schema, n: int, **columns: object) -> pa.Table:
     """A table of `schema`: the columns given, null where allowed, else zeros or empty text."""
     made = []
     for field in schema:
-        if field.name in columns:
+        if field.name == "psf_image" and field.name not in columns:
+            made.append(pa.nulls(n, pa.binary(4 * len(BANDS))))
+        elif field.name in columns:
             value = columns[field.name]
             made.append(value if isinstance(value, pa.Array) else pa.array(value, field.type))
         elif field.nullable:
@@ -107,7 +110,8 @@ def filled(schema: pa.Schema, n: int, **columns: object) -> pa.Table:
             made.append(pa.array(["" if field.type == pa.string() else 0] * n, field.type))
     pixels = columns.get("pixels")
     fields = [
-        layout_field(pixels) if f.name == "pixels" and pixels is not None else f for f in schema
+        layout_field(pixels) if f.name == "pixels" and pixels is not None else f.with_type(a.type)
+        for f, a in zip(schema, made, strict=True)
     ]
     return pa.table(made, schema=pa.schema(fields))
 
@@ -145,7 +149,7 @@ def stamps(n: int, size: int = 16, **columns: object) -> pa.Table:
         "kind": ["lens" if lens else "control" for lens in is_lens],
         "label": is_lens.astype(np.int8),
         "theta_e_arcsec": np.full(n, 1.5, np.float32),
-        "is_ground_visible": is_lens,
+        "ground_visible": is_lens,
         "pixels": encode(pixels),
         **sky_medians(n),
         **columns,

@@ -94,6 +94,37 @@ def test_stamps_larger_than_cutouts_are_refused_before_anything_is_fetched() -> 
         parse(tables)
 
 
+@pytest.mark.parametrize(
+    ("profile", "where", "kept", "message"),
+    [
+        ("image", None, None, r'stamps\.psf_profile "image" needs PSF images'),
+        ("image", "psf/{brick}-{band}.fits", None, r'stamps\.psf_profile "image" needs PSF images'),
+        ("moffat", "psf/{brick}-{band}.fits", None, "belong together"),
+        ("image", None, 63, "belong together"),
+        ("image", "psf/{brick}-{band}.fits", 64, "psf_image_px is odd"),
+    ],
+)
+def test_psf_images_are_named_kept_and_used_or_none_of_it(
+    profile: str, where: str | None, kept: int | None, message: str
+) -> None:
+    tables = tiny_tables()
+    tables["stamps"]["psf_profile"] = profile
+    tables["survey"] |= {} if where is None else {"psf_images": where}
+    tables["cutouts"] |= {} if kept is None else {"psf_image_px": kept}
+    with pytest.raises(ConfigError, match=message):
+        parse(tables)
+
+
+def test_a_run_may_have_psf_images() -> None:
+    tables = tiny_tables()
+    tables["stamps"]["psf_profile"] = "image"
+    tables["survey"]["psf_images"] = "psf/{brick:.3}/{brick}-{band}.fits"
+    tables["cutouts"]["psf_image_px"] = 63
+    config = parse(tables)
+    assert config.model["small"].stamps.psf_profile == "image"
+    assert config.survey.psf_images == "psf/{brick:.3}/{brick}-{band}.fits"
+
+
 def test_a_band_that_the_sky_lacks_is_named() -> None:
     tables = tiny_tables()
     tables["survey"]["bands"] = ["g", "r", "i", "z"]

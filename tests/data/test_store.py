@@ -101,6 +101,10 @@ def test_rows_are_found_by_id_across_row_groups(root: str) -> None:
     written(f"{root}/a.parquet", rows(1500))
     found = store.rows_where(f"{root}/a.parquet", "target_id", pa.array([1400, 3, 9999]))
     assert found["target_id"].to_pylist() == [3, 1400]
+    some = store.rows_where(f"{root}/a.parquet", "target_id", pa.array([3]), columns=["target_id"])
+    assert some.equals(found.select(["target_id"])[:1])
+    none = store.rows_where(f"{root}/a.parquet", "target_id", pa.array([-1]), columns=["target_id"])
+    assert none.column_names == ["target_id"]
 
 
 @pytest.mark.parametrize("at_once", [1, 500, 512, 700, 5000])

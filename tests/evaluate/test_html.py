@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from evaluate_builders import scores
@@ -119,3 +120,14 @@ def test_refusals_splits_candidates_and_cautions_are_shown() -> None:
 )
 def test_shares_are_printed_without_claiming_more(value: float, said: str) -> None:
     assert html.share(value) == said
+
+
+def test_the_word_illustrative_stands_beside_the_headline() -> None:
+    made = from_scores(scores(80, 500), weight=None, columns=COLUMNS)
+    plan = Plan(Draws(1, 200), "sim", "x", (1e-3,), {}, {})
+    few = replace(made, sources_by_kind={"sersic": 30, "catalogue": 7})
+    figures = metrics.finite(metrics.evaluate(few, plan).metrics)
+    said = page(metrics=figures)
+    assert "Illustrative: only 7 different catalogue galaxies" in said.split('id="rates"')[0]
+    assert "(30 sersic, 7 catalogue)" in said
+    assert "llustrative: only" not in page()

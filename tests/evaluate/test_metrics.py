@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from evaluate_builders import scores
+from evaluate_builders import replaced, scores
 
 from darkhaloscope.evaluate import metrics
 from darkhaloscope.evaluate.intervals import Draws
@@ -170,3 +170,16 @@ def test_a_million_rows_are_evaluated_and_agree_with_their_curve() -> None:
     assert (found["n_rows"], found["n_lenses"]) == (n, 20_000)
     assert found["consistency"]["passed"]
     assert found["tpr_at_fpr"][3]["state"] == "measured"
+
+
+@pytest.mark.parametrize(("n_real", "is_said"), [(49, True), (50, False)])
+def test_few_real_sources_make_the_figures_illustrative(n_real: int, is_said: bool) -> None:
+    made = scores(120, 1500)
+    is_lens = np.arange(made.num_rows) < 120
+    kind = pa.array(np.where(np.arange(made.num_rows) % 2, "catalogue", "sersic"), mask=~is_lens)
+    ids = pa.array(np.where(np.arange(made.num_rows) % 2, np.arange(made.num_rows) // 2 % n_real,
+                            10**6 + np.arange(made.num_rows)), mask=~is_lens)  # fmt: skip
+    found = evaluated(replaced(made, {"src_kind": kind, "source_id": ids})).metrics
+    assert found["sources_by_kind"] == {"catalogue": n_real, "sersic": 60}
+    assert ("illustrative" in found["headline_text"]) is is_said
+    assert bool(found["illustrative"]) is is_said

@@ -51,6 +51,7 @@ def test_the_sky_as_observed_is_left_out() -> None:
 def test_sources_and_regions_are_counted() -> None:
     made = from_scores(scores(60, 40), weight="weight_population")
     assert (made.n_sources, made.n_regions) == (37, 4)
+    assert made.sources_by_kind == {"sersic": 37}
     assert made.weight is not None
 
 

@@ -16,7 +16,7 @@ from ml_builders import NORMALISE, blobs, rows, training, validation
 
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
-from darkhaloscope.ml.batches import Drawn, Fixed, Plan, ahead, makers_of
+from darkhaloscope.ml.batches import Crew, Drawn, Fixed, Plan, ahead, crew_of, cut, together
 
 KINDS = np.array((["lens"] * 300) + (["control"] * 100) + (["ring"] * 20))
 IDS = np.arange(len(KINDS), dtype=np.int64) * 31 + 7
@@ -116,7 +116,7 @@ def test_redrawn_rows_are_what_is_made_and_no_drawing_is_asked_for_twice() -> No
         return part.set_column(0, "stamp_id", pa.array(ids + 1000 * (before + 1)))
 
     plan_ = replace(training().plan, epoch_stamps=64)
-    source = Drawn(rows(20), other, blobs(), plan_, NORMALISE)
+    source = Drawn(rows(20), other, cut(blobs(), 16), plan_, NORMALISE)
     made = [batch.stamp_ids for epoch in range(3) for batch in source.batches(epoch)]
     assert len(asked) == len(set(asked)) == 3 * 64
     assert min(np.concatenate(made)) > 1000
@@ -178,12 +178,44 @@ def test_a_pass_that_is_given_up_leaves_no_thread_and_other_threads_as_they_were
     assert (threading.active_count(), torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
-@pytest.mark.parametrize(("threads", "makers"), [(1, 1), (2, 1), (4, 1), (16, 5)])
-def test_painting_gets_its_share_of_the_threads(threads: int, makers: int) -> None:
-    assert makers_of(Device(threads=threads)) == makers
+@pytest.mark.parametrize(
+    ("threads", "makers", "by_turns"), [(1, 0, 1), (2, 0, 2), (4, 1, 0), (16, 2, 0)]
+)
+def test_painting_gets_its_share_of_the_threads(threads: int, makers: int, by_turns: int) -> None:
+    assert crew_of(Device(threads=threads)) == Crew(makers, by_turns)
 
 
 def test_the_number_of_makers_changes_no_batch() -> None:
-    one, three = training(), replace(training(), makers=3)
-    for got, expected in zip(three.batches(1), one.batches(1), strict=True):
-        assert torch.equal(got.stamps, expected.stamps)
+    one = training()
+    for crew in (Crew(makers=3), Crew(by_turns=1), Crew(by_turns=3)):
+        for got, expected in zip(replace(one, crew=crew).batches(1), one.batches(1), strict=True):
+            assert torch.equal(got.stamps, expected.stamps)
+            assert np.array_equal(got.stamp_ids, expected.stamp_ids)
+            assert torch.equal(got.labels, expected.labels)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_by_turns_every_result_comes_in_order(count: int, threads: int) -> None:
+    assert list(together(tasks(count), threads=threads)) == list(range(count))
+
+
+def test_by_turns_nothing_is_made_while_results_are_used() -> None:
+    started = []
+    made = together((partial(started.append, n) for n in range(6)), threads=2)
+    next(made)
+    time.sleep(0.01)
+    assert sorted(started) == [0, 1]
+    next(made)
+    assert sorted(started) == [0, 1]
+    made.close()  # type: ignore[attr-defined]
+
+
+def test_by_turns_an_error_is_raised_where_its_result_would_be() -> None:
+    def fails() -> int:
+        raise DataError("no more")
+
+    made = together(iter([lambda: 1, fails, lambda: 3]), threads=2)
+    assert next(made) == 1
+    with pytest.raises(DataError, match="no more"):
+        next(made)

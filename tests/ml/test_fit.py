@@ -17,9 +17,10 @@ from ml_builders import NORMALISE, blobs, recipe, rows, same, training, validati
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import ConfigError, DataError
 from darkhaloscope.ml import loop, networks
-from darkhaloscope.ml.batches import Batch, Drawn, Fixed, Plan
+from darkhaloscope.ml.batches import Batch, Drawn, Fixed, Plan, cut
 from darkhaloscope.ml.fit import Fitted, fit, precision_on
 from darkhaloscope.ml.pixel_table import Raw
+from darkhaloscope.ml.transforms import Augmentation
 
 
 def fitted(folder: Path, source: Drawn | None = None, **changes: object) -> Fitted:
@@ -45,14 +46,14 @@ def killed_in(epoch: int) -> Drawn:
     plain = source.make
     calls = 0
 
-    def make(part: object) -> object:
+    def make(part: pa.Table, how: Augmentation) -> Raw:
         nonlocal calls
         calls += 1
         if calls == epoch * source.steps + 2:
             raise Killed
-        return plain(part)  # type: ignore[arg-type]
+        return plain(part, how)
 
-    return replace(source, make=make)  # type: ignore[arg-type]
+    return replace(source, make=make)
 
 
 def other_labels(part: pa.Table) -> pa.Table:
@@ -67,7 +68,7 @@ def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 def test_a_network_learns_32_stamps_by_heart(tmp_path: Path) -> None:
     plan = Plan(16, 64, {"lens": 0.5, "control": 0.5}, 0, 16, 5)
-    source = Drawn(rows(32), same, blobs(), plan, NORMALISE)
+    source = Drawn(rows(32), same, cut(blobs(), 16), plan, NORMALISE)
     seen = Fixed(rows(32), blobs(), 8, 16, NORMALISE)
     done = fit(
         networks.make("small", bands=2, seed=1),
@@ -113,7 +114,7 @@ def test_a_kill_before_the_checkpoint_does_not_part_best_weights_from_best_epoch
         fitted(tmp_path / "cut", max_epochs=2, **plain)
     monkeypatch.undo()
     source = training()
-    worse = replace(source, make=lambda part: source.make(other_labels(part)))
+    worse = replace(source, make=lambda part, how: source.make(other_labels(part), how))
     continued = fitted(tmp_path / "cut", worse, max_epochs=2, **plain)
     assert continued.chosen.epoch == 0
     assert same_weights(continued.best, one_epoch.best)
@@ -130,12 +131,12 @@ from darkhaloscope.core.contracts import Device
 from darkhaloscope.ml import fit, networks
 source = b.training()
 calls = 0
-def make(part):
+def make(part, how):
     global calls
     calls += 1
     if calls == 7:
         os._exit(9)
-    return b.blobs()(part)
+    return source.make(part, how)
 fit.fit(networks.make("small", bands=2, seed=1), replace(source, make=make), b.validation(),
         recipe=b.recipe(), scratch=Path({str(tmp_path)!r}), device=Device())
 """
@@ -185,13 +186,13 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_stamp(tmp_path: Path) -> 
     source = training()
     plain = source.make
 
-    def make(part: object) -> object:
-        raw = plain(part)  # type: ignore[arg-type]
-        raw.pixels[part["stamp_id"].to_numpy() == 17] = torch.nan  # type: ignore[index]
+    def make(part: pa.Table, how: Augmentation) -> Raw:
+        raw = plain(part, how)
+        raw.pixels[part["stamp_id"].to_numpy() == 17] = torch.nan
         return raw
 
     with pytest.raises(DataError, match=r"stamps with pixels that are not finite: 17\. Look"):
-        fitted(tmp_path, replace(source, make=make, plan=replace(source.plan, epoch_stamps=64)))  # type: ignore[arg-type]
+        fitted(tmp_path, replace(source, make=make, plan=replace(source.plan, epoch_stamps=64)))
 
 
 def test_a_loss_that_overflows_names_the_whole_batch(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_a_gpu_trains_too(tmp_path: Path, precision: str) -> None:
 
     done = fit(
         networks.make("small", bands=2, seed=1),
-        replace(training(), make=on_gpu(blobs())),
+        replace(training(), make=cut(on_gpu(blobs()), 16)),
         replace(validation(), make=on_gpu(blobs())),
         recipe=recipe(precision=precision),
         scratch=tmp_path,

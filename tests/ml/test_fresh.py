@@ -1,17 +1,23 @@
 """Injections drawn while training: new each time, on the same galaxies, painted as stamps are."""
 
+from functools import partial
+
 import manifest_builders as mb
 import numpy as np
+import psf_builders as psfs
 import pyarrow as pa
 import pytest
 import torch
 
 from darkhaloscope.core.contracts import Device
+from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.stamps import StampsConfig
 from darkhaloscope.data.pixels import Layout
-from darkhaloscope.ml import injection, manifesting
+from darkhaloscope.lensing.render import REFERENCE
+from darkhaloscope.ml import fresh, injection, manifesting, transforms
 from darkhaloscope.ml.fresh import Injections
 from darkhaloscope.ml.pixel_table import PixelTable
+from darkhaloscope.ml.transforms import Augmentation
 
 N = 6
 PAINTING = StampsConfig(
@@ -31,13 +37,15 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(1).normal(0, 0.004, (N, 3, 80, 80)).astype(np.float32)
 
 
-def injections(pixels: np.ndarray, margin_px: int = 0) -> Injections:
+def injections(
+    pixels: np.ndarray, margin_px: int = 0, painting: StampsConfig = PAINTING
+) -> Injections:
     splits = mb.splits(N, split="train")
     heads = mb.cutouts_head(splits)
     table = PixelTable(
         heads, [pixels], Layout(mb.BANDS, 80, mb.SCALE), of="target_id", device=Device()
     )
-    return Injections(splits, table, mb.config(), PAINTING, margin_px=margin_px, device=Device())
+    return Injections(splits, table, mb.config(), painting, margin_px=margin_px, device=Device())
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +94,64 @@ def test_stamps_are_painted_as_the_stage_does(pixels: np.ndarray, rows: pa.Table
     torch.testing.assert_close(made.pixels, painted.pixels)
 
 
-def test_the_margin_makes_a_stamp_wider_about_the_same_centre(
-    pixels: np.ndarray, rows: pa.Table
+def test_psf_images_go_with_their_galaxies(pixels: np.ndarray, rows: pa.Table) -> None:
+    rng = np.random.default_rng(6)
+    blobs = np.stack([[psfs.moffat(2.5 + rng.uniform(), 3.0, 31)] * 3 for _ in range(N)])
+    images = (blobs / blobs.sum((2, 3), keepdims=True)).astype(np.float32)
+    splits = mb.splits(N, split="train")
+    held = mb.with_psf_images(mb.cutouts(splits), images)
+    tables = [
+        PixelTable(
+            mb.cutouts_head(splits), [values], Layout(mb.BANDS, values.shape[-1], mb.SCALE),
+            of="target_id", device=Device(),
+        )
+        for values in (pixels, images)
+    ]  # fmt: skip
+    painting = PAINTING.model_copy(update={"psf_profile": "image"})
+    fresh = Injections(
+        splits, tables[0], mb.config(), painting, margin_px=0, device=Device(), psfs=tables[1]
+    )
+    some = rows[3:12]
+    camera = injection.Camera(
+        mb.BANDS, mb.SCALE, 64, "image", (2.9, 2.9, 2.9), (3500.0, 3500.0, 3500.0)
+    )
+    at = [held["target_id"].to_pylist().index(t) for t in some["target_id"].to_pylist()]
+    painted = injection.paint_rows(some, held.take(at), pixels[at], camera=camera, seed=2)
+    torch.testing.assert_close(fresh.make(some).pixels, painted.pixels)
+
+
+def test_a_stamp_that_is_moved_is_painted_where_it_ends(
+    pixels: np.ndarray, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    controls = rows.filter(pa.compute.equal(rows["kind"], "control"))
-    wide = injections(pixels, margin_px=4).make(controls).pixels
-    assert wide.shape == (N, 3, 72, 72)
-    torch.testing.assert_close(wide[:, :, 4:-4, 4:-4], torch.from_numpy(pixels[:, :, 8:-8, 8:-8]))
+    monkeypatch.setattr(fresh, "Camera", partial(injection.Camera, plan=REFERENCE))
+    rows = rows.set_column(
+        rows.schema.get_field_index("arc_snr_target"),
+        "arc_snr_target",
+        pa.nulls(rows.num_rows, pa.float32()),  # the S/N is that of what is seen
+    )
+    by = np.arange(rows.num_rows) % 9 - 4
+    moved = Augmentation(np.zeros_like(by), by, by[::-1].copy())
+    quiet = PAINTING.model_copy(update={"electrons_per_nmgy_per_exposure": (0.0, 0.0, 0.0)})
+    wide = quiet.model_copy(update={"size_px": 72})
+    got = injections(pixels, margin_px=4, painting=quiet).make(rows, moved).pixels
+    whole = injections(pixels, painting=wide).make(rows).pixels
+    expected = transforms.moved(whole, 64, moved)
+    light = (expected - transforms.moved(hosts_of(rows, pixels), 64, moved)).amax((1, 2, 3))
+    worst = (got - expected).abs().amax((1, 2, 3))
+    assert bool((worst <= 1e-6 + 2e-3 * light).all())
+    is_control = torch.from_numpy(np.array(rows["kind"].to_pylist()) == "control")
+    assert torch.equal(got[is_control], expected[is_control])
+
+
+def hosts_of(rows: pa.Table, pixels: np.ndarray) -> torch.Tensor:
+    targets = mb.splits(N, split="train")["target_id"].to_pylist()
+    at = [targets.index(t) for t in rows["target_id"].to_pylist()]
+    return torch.from_numpy(pixels[at][:, :, 4:-4, 4:-4].copy())
+
+
+def test_cutouts_too_narrow_for_the_moves_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"80 px do not hold stamps of 64 px .* by up to 9"):
+        injections(pixels, margin_px=9)
 
 
 def test_no_rows_can_be_redrawn_and_made(pixels: np.ndarray, rows: pa.Table) -> None:

@@ -9,38 +9,18 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from astropy.io import fits
-from manifest_builders import BANDS, KINDS, SCALE, config, cutouts, cutouts_head, splits
+from injection_builders import NOISY, QUIET, rows_of, untargeted, with_column
+from manifest_builders import BANDS, KINDS, cutouts, cutouts_head, splits
 
 from darkhaloscope.core import units
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.data import pixels
 from darkhaloscope.lensing.render import REFERENCE
-from darkhaloscope.ml import injection, manifesting
+from darkhaloscope.ml import injection
 from darkhaloscope.ml.injection import Camera, Injected, ground_visible
 from darkhaloscope.ml.painters import MAX_OTHER_BAND
 
 LIT = [kind for kind in KINDS if kind != "control"]
-QUIET = Camera(BANDS, SCALE, 64, "moffat", (2.8, 2.7, 2.6), (0.0, 0.0, 0.0), batch_rows=32)
-NOISY = replace(QUIET, electrons_per_nmgy_per_exposure=(3500.0, 3500.0, 3500.0))
-
-
-def rows_of(n: int = 4, *, split: str = "train", kinds: tuple[str, ...] = KINDS) -> pa.Table:
-    targets = splits(n, split=split)
-    hosts = manifesting.hosts_of(targets, cutouts_head(targets), BANDS)
-    rows = manifesting.draw(hosts, split=split, config=config())
-    return rows.filter(pc.is_in(rows["kind"], value_set=pa.array(kinds)))
-
-
-def with_column(rows: pa.Table, name: str, value: float) -> pa.Table:
-    at = rows.schema.get_field_index(name)
-    field = rows.schema.field(at)
-    return rows.set_column(at, field, pa.repeat(pa.scalar(value, field.type), rows.num_rows))
-
-
-def untargeted(rows: pa.Table) -> pa.Table:
-    """Rows whose light is not scaled to a signal-to-noise ratio."""
-    at = rows.schema.get_field_index("arc_snr_target")
-    return rows.set_column(at, "arc_snr_target", pa.nulls(rows.num_rows, pa.float32()))
 
 
 def hosts_and_pixels(rows: pa.Table, size: int = 80) -> tuple[pa.Table, np.ndarray]:

@@ -19,6 +19,7 @@ from manifest_builders import (
     span,
     splits,
 )  # fmt: skip
+from pydantic import ValidationError
 
 from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.errors import DataError
@@ -225,6 +226,20 @@ def test_training_rows_have_a_target_signal_and_physical_rows_a_weight() -> None
     assert of_kind(test, "lens")["weight_population"].null_count == 0
     copies = ONE_KIND_EACH["copies"]["lens"]
     assert column(of_kind(test, "lens"), "weight_population").min() >= 0.02 / copies - 1e-12
+
+
+def test_only_training_may_scale_sources_to_a_signal() -> None:
+    with pytest.raises(ValidationError, match="population of test must be physical"):
+        config(sets={"train": PAIRED, "test": {**PAIRED, "population": "training"}})
+
+
+def test_a_lens_of_the_physical_population_says_whether_a_group_lenses() -> None:
+    some = hosts(400)
+    test = of_kind(manifesting.draw(some, split="test", config=config()), "lens")
+    train = of_kind(manifesting.draw(some, split="train", config=config()), "lens")
+    assert test["is_group_lens"].null_count == 0
+    assert set(test["is_group_lens"].to_pylist()) == {True, False}
+    assert train["is_group_lens"].null_count == train.num_rows
 
 
 def test_the_grid_is_that_of_its_name() -> None:

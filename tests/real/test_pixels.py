@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from lensing_truth import Row, light_of, moffat_pixels
 from numpy.typing import NDArray
 from real_builders import BANDS, SCALE, Line, RealBrick, stacked
 
+from darkhaloscope.bench.truth import Row, light_of, moffat_pixels
 from darkhaloscope.core import config
 from darkhaloscope.data import pixels
 from darkhaloscope.lensing.psf import Gaussian, Kernel, Psf, moffat_from_psfsize

@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import galsim
 import numpy as np
+import psf_builders as psfs
 import pyarrow as pa
 import pytest
 import survey_builders as build
 from astropy.io import fits
+from galsim.des import DES_PSFEx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, median_filter
@@ -12,7 +15,7 @@ from survey_server import Server
 
 from darkhaloscope.core import schemas
 from darkhaloscope.core.errors import DataError
-from darkhaloscope.core.units import fwhm_from_psfsize
+from darkhaloscope.core.units import fwhm_from_psfsize, moffat_fwhm
 from darkhaloscope.data import pixels
 from darkhaloscope.stages import cutouts, images
 from darkhaloscope.survey import layout
@@ -233,6 +236,91 @@ def test_without_a_map_of_psfsize_the_catalogue_serves(tmp_path: Path) -> None:
     assert table["n_exposures_g"].to_pylist() == [None]
     unknown = hosts_of(BRICK, galaxies, psf_nea_g_arcsec=pa.nulls(1, pa.float32()))
     assert "no PSF width of band g" in cut(survey, unknown)["refused"][0].as_py()
+
+
+def with_psfs(tmp_path: Path, images: dict[str, np.ndarray], **changes: object) -> pa.Table:
+    """Cutouts of three galaxies of a brick with PSF images, 31 px of them kept."""
+    build.write_survey(tmp_path, count=3)
+    build.write_psfs(tmp_path, BRICK, images)
+    survey = build.survey_at(tmp_path, psf_images=build.PSF_IMAGES)
+    hosts = hosts_of(BRICK, build.galaxies_in(BRICK, 3))
+    return cut(survey, hosts, **{"psf_image_px": 31} | changes)
+
+
+def test_psf_images_are_kept_normed_and_widths_are_theirs(tmp_path: Path) -> None:
+    images = {b: psfs.moffat(3.0 + 0.3 * n, 3.5) for n, b in enumerate(build.BANDS)}
+    table = with_psfs(tmp_path, images)
+    schemas.conform(table, schemas.cutouts(build.BANDS), where="test")
+    assert table["refused"].null_count == 3
+    field = table.field("psf_image")
+    assert pixels.layout_of(field) == pixels.Layout(build.BANDS, 31, build.SCALE)
+    kept = pixels.decode(table["psf_image"], field)
+    for number, (band, image) in enumerate(images.items()):
+        middle = image[16:47, 16:47]
+        np.testing.assert_allclose(kept[1, number], middle / middle.sum(), rtol=1e-5)
+        fwhm = moffat_fwhm(3.0 + 0.3 * number, 3.5) * build.SCALE
+        np.testing.assert_allclose(table[f"psf_fwhm_{band}_arcsec"], fwhm, rtol=5e-3)
+        n_eff = 1 / (kept[1, number].astype(float) ** 2).sum()
+        nea = 2.35482 * np.sqrt(n_eff / 4 / np.pi) * build.SCALE
+        np.testing.assert_allclose(table[f"psf_nea_{band}_arcsec"], nea, rtol=1e-5)
+    without = cut(build.survey_at(tmp_path), hosts_of(BRICK, build.galaxies_in(BRICK, 3)))
+    assert without["psf_image"].null_count == 3
+    assert without["pixels"].equals(table["pixels"])
+
+
+def test_a_psfex_model_is_evaluated_where_each_galaxy_is(tmp_path: Path) -> None:
+    path = tmp_path / build.PSF_IMAGES.format(brick=BRICK.name, band="g")
+    said = psfs.header(2, POLZERO1=100.0, POLSCAL1=50.0, POLZERO2=100.0, POLSCAL2=50.0)
+    psfs.write_psfex(path, psfs.polynomial(2), said)
+    round_one = psfs.moffat(3.0, 3.5)
+    table = with_psfs(tmp_path, {"r": round_one, "z": round_one})
+    kept = pixels.decode(table["psf_image"], table.field("psf_image"))[:, 0]
+    galaxies = build.galaxies_in(BRICK, 3)
+    for row, (x, y) in enumerate(zip(galaxies.x, galaxies.y, strict=True)):
+        theirs = DES_PSFEx(str(path)).getPSFArray(galsim.PositionD(x + 1, y + 1))
+        np.testing.assert_allclose(kept[row], theirs / theirs.sum(), atol=1e-5 * theirs.max())
+    widths = table["psf_fwhm_g_arcsec"].to_numpy()
+    assert np.ptp(widths) > 1e-3
+
+
+def test_a_target_without_a_psf_image_is_refused_with_the_reason(tmp_path: Path) -> None:
+    good = psfs.moffat(3.0, 3.5)
+    missing = with_psfs(tmp_path / "a", {"g": good, "z": good})
+    assert missing["refused"].to_pylist() == ["brick 0100p000 has no r psf"] * 3
+    assert missing["psf_image"].null_count == missing["pixels"].null_count == 3
+    moved = with_psfs(tmp_path / "b", {"g": good, "r": np.roll(good, 23, 0), "z": good})
+    assert moved["refused"][0].as_py() == (
+        "r psf of brick 0100p000: its light is centred 23.0 px off its middle"
+    )
+    even = with_psfs(tmp_path / "c", {"g": good, "r": good, "z": psfs.moffat(3.0, 3.5, 64)})
+    assert "z psf of brick 0100p000: it has 64 x 64 px" in even["refused"][0].as_py()
+
+
+def test_the_gain_follows_from_the_exposures_and_the_weight_of_the_place(tmp_path: Path) -> None:
+    build.write_survey(tmp_path, count=2)
+    survey, hosts = build.survey_at(tmp_path), hosts_of(BRICK, build.galaxies_in(BRICK, 2))
+    assert cut(survey, hosts)["electrons_per_nmgy_g"].null_count == 2
+    build.write_ccds(tmp_path, BRICK)
+    table = cut(survey, hosts)
+    for band, sky in build.SKY_NMGY.items():
+        electrons = np.array(build.ELECTRONS)
+        weight = 1 / (sky / electrons + (7 / electrons) ** 2)
+        gain = weight.sum() ** 2 / (weight**2 / electrons).sum()  # if the coadd had just these
+        invvar = (0.91 / build.NOISE[band]) ** 2
+        got = table[f"electrons_per_nmgy_{band}"].to_numpy()
+        np.testing.assert_allclose(got, gain * invvar / weight.sum(), rtol=0.01)
+
+
+def test_a_sick_table_of_exposures_is_said_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build.write_survey(tmp_path, count=1)
+    path = build.write_ccds(tmp_path, BRICK)
+    fits.PrimaryHDU(np.zeros((3, 3))).writeto(path, overwrite=True)
+    table = cut(build.survey_at(tmp_path), hosts_of(BRICK, build.galaxies_in(BRICK, 1)))
+    assert table["refused"].to_pylist() == [None]
+    assert table["electrons_per_nmgy_g"].to_pylist() == [None]
+    assert "g ccds of brick 0100p000: it holds no table" in caplog.text
 
 
 def test_images_of_another_pixel_scale_are_refused(tmp_path: Path) -> None:

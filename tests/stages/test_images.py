@@ -1,8 +1,11 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pytest
 import survey_builders as build
+from survey_server import Server
 
 from darkhaloscope.core import schemas
 from darkhaloscope.stages import images
@@ -18,7 +21,11 @@ def run(survey: Survey, *names: str) -> pa.Table:
 
 
 def test_each_brick_and_band_has_a_row_with_its_files(tmp_path: Path) -> None:
-    survey = build.survey_at(build.write_survey(tmp_path, (BRICK, OTHER), count=1))
+    root = build.write_survey(tmp_path, (BRICK, OTHER), count=1)
+    for brick in (BRICK, OTHER):
+        build.write_ccds(root, brick)
+        build.write_psfs(root, brick, dict.fromkeys(build.BANDS, np.ones((5, 5))))
+    survey = build.survey_at(root, psf_images=build.PSF_IMAGES)
     table = run(survey, OTHER.name, BRICK.name, OTHER.name)
     schemas.conform(table, schemas.images(build.BANDS), where="test")
     pairs = list(zip(table["brickname"].to_pylist(), table["band"].to_pylist(), strict=True))
@@ -44,6 +51,46 @@ def test_what_is_missing_is_named_and_extras_are_not_needed(tmp_path: Path) -> N
     assert r["missing"] is None
     assert (r["psfsize_path"], r["nexp_path"], r["maskbits_path"]) == (None, None, None)
     assert z["psfsize_path"] is not None
+
+
+def test_psf_images_and_ccds_are_extras(tmp_path: Path) -> None:
+    root = build.write_survey(tmp_path, count=1)
+    build.write_psfs(root, BRICK, {"g": np.ones((5, 5)), "r": np.ones((5, 5))})
+    path = root / build.PSF_IMAGES.format(brick=BRICK.name, band="r")
+    path.write_text("<html>not found</html>")
+    table = run(build.survey_at(root, psf_images=build.PSF_IMAGES), BRICK.name)
+    assert table["missing"].null_count == 3
+    assert table["ccds_path"].null_count == 3
+    assert table["psf_path"].to_pylist() == [f"psfs/010/psf-{BRICK.name}-g.fits", None, None]
+    assert run(build.survey_at(root), BRICK.name)["psf_path"].null_count == 3
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_psf_images_may_lie_elsewhere(tmp_path: Path, is_remote: bool) -> None:
+    root = build.write_survey(tmp_path / "survey", count=1)
+    build.write_psfs(tmp_path / "other", BRICK, dict.fromkeys(build.BANDS, np.ones((5, 5))))
+    server = Server(tmp_path)
+    try:
+        place = f"{server.address}/other" if is_remote else str(tmp_path / "other")
+        template = f"{place}/{build.PSF_IMAGES}"
+        survey = build.survey_at(root, psf_images=template, cache_folder=str(tmp_path / "cache"))
+        table = run(survey, BRICK.name)
+    finally:
+        server.close()
+    expected = [template.format(brick=BRICK.name, band=band) for band in build.BANDS]
+    assert table["psf_path"].to_pylist() == expected
+    assert table["psf_sha256"].null_count == 0
+
+
+def test_only_files_that_can_change_are_in_the_digest(tmp_path: Path) -> None:
+    root = build.write_survey(tmp_path, count=1)
+    build.write_psfs(root, BRICK, {"g": np.ones((5, 5))})
+    survey = build.survey_at(root, psf_images=build.PSF_IMAGES)
+    before = survey.psf_fingerprint(BRICK.name)
+    assert survey.psf_fingerprint(BRICK.name) == before
+    assert build.survey_at(root).psf_fingerprint(BRICK.name) == ""
+    build.write_psfs(root, BRICK, {"r": np.ones((5, 5))})  # one that was missing
+    assert survey.psf_fingerprint(BRICK.name) != before
 
 
 def test_a_brick_that_is_not_there_has_rows_with_reasons(tmp_path: Path) -> None:

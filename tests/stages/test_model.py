@@ -7,6 +7,7 @@ from typing import Any
 
 import manifest_builders as mb
 import numpy as np
+import psf_builders as psfs
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -20,6 +21,7 @@ from darkhaloscope.core.settings.scores import ScoresConfig
 from darkhaloscope.data.pixels import Layout, encode
 from darkhaloscope.ml import fresh, manifesting, saved
 from darkhaloscope.ml.pixel_table import Raw
+from darkhaloscope.ml.transforms import Augmentation
 from darkhaloscope.stages import model, scores
 
 N = 10
@@ -78,6 +80,11 @@ class Stored:
     def cutouts(self, target_ids: np.ndarray) -> np.ndarray:
         self.asked.append(("cutouts", len(target_ids)))
         return np.stack([self.pixels[i] for i in target_ids.tolist()])
+
+    def psf_images(self, target_ids: np.ndarray) -> np.ndarray:
+        self.asked.append(("psf_images", len(target_ids)))
+        image = psfs.moffat(3.0, 2.8, 31).astype(np.float32)
+        return np.broadcast_to(image / image.sum(), (len(target_ids), 3, 31, 31))
 
 
 def stamps_of(split: str, n: int = 8) -> tuple[pa.Table, dict[int, np.ndarray]]:
@@ -165,6 +172,12 @@ def test_only_train_galaxies_are_trained_on_and_pixels_are_read_once(tmp_path: P
     assert stored.asked == [("cutouts", N), ("stamps", 8)]
 
 
+def test_psf_images_are_read_once_and_only_where_they_are_used(tmp_path: Path) -> None:
+    painting = {**SETTINGS["stamps"], "psf_profile": "image"}
+    _, stored = trained(tmp_path, config(stamps=painting, max_epochs=1))
+    assert stored.asked == [("cutouts", N), ("psf_images", N), ("stamps", 8)]
+
+
 def test_stamps_from_disk_need_no_cutouts(tmp_path: Path) -> None:
     mix = {"lens": 0.5, "control": 0.5}
     published, stored = trained(tmp_path, config(data="stamps", mix=mix))
@@ -175,21 +188,22 @@ def test_stamps_from_disk_need_no_cutouts(tmp_path: Path) -> None:
 def test_a_stage_that_was_killed_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = trained(tmp_path / "one")
+    longer = config(epoch_stamps=80)  # ten batches, of which four are made at once
+    whole, _ = trained(tmp_path / "one", longer)
     calls = []
 
-    def make(injections: fresh.Injections, rows: pa.Table) -> Raw:
+    def make(injections: fresh.Injections, rows: pa.Table, how: Augmentation) -> Raw:
         calls.append(rows.num_rows)
-        if len(calls) == 4:  # the second batch of the second epoch
+        if len(calls) == 5:  # the fifth to eighth batch of the second epoch
             raise KeyError("killed")
-        return plain(injections, rows)
+        return plain(injections, rows, how)
 
     plain = fresh.Injections.make
     monkeypatch.setattr(fresh.Injections, "make", make)
     with pytest.raises(KeyError, match="killed"):
-        trained(tmp_path / "two")
-    again, _ = trained(tmp_path / "two")
-    assert sum(calls) == 8 * (4 + 2)  # the first epoch was not made again
+        trained(tmp_path / "two", longer)
+    again, _ = trained(tmp_path / "two", longer)
+    assert calls == [32, 32, 16, 32, 32, 32, 32, 16]  # the first epoch was not made again
     for name in ("model.safetensors", "last.safetensors"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 

@@ -6,7 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluate_builders import BANDS, cutouts, hosts, replaced, report_config, scores, sky
+from evaluate_builders import (
+    BANDS,
+    cutouts,
+    hosts,
+    manifest,
+    replaced,
+    report_config,
+    scores,
+    sky,
+)
 from pydantic import ValidationError
 
 from darkhaloscope.core.contracts import Scratch
@@ -40,6 +49,7 @@ def written(folder: Path, table: pa.Table | None = None, **options: Any) -> tupl
         scores=table,
         splits=hosts(table),
         cutouts=cutouts(table, ["missing band z"]),
+        manifest=options.pop("manifest", manifest(table)),
         scratch=Scratch(folder),
         pixels=pixels,
         config=report_config(**options.pop("config", {})),
@@ -156,3 +166,47 @@ def test_a_set_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         report_config(**changed)
+
+
+def test_what_was_drawn_is_said_by_split_and_by_width(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path)
+    rows = {row["name"]: row for row in json.loads((folder / "metrics.json").read_text())["drawn"]}
+    assert list(rows) == [
+        "all of train", "all of calib", "all of test", "test, visible", "test, θ_E < 2.5",
+        "test, θ_E >= 2.5", "test, lens is a group",
+    ]  # fmt: skip
+    made = manifest(every())
+    is_test = np.asarray([k == "lens" for k in made["kind"].to_pylist()])
+    is_test &= np.asarray(made["split"].to_pylist()) == "test"
+    theta_e, weight = (
+        made[name].to_numpy(zero_copy_only=False)[is_test].astype(np.float64)
+        for name in ("theta_e_arcsec", "weight_population")
+    )
+    test = rows["all of test"]
+    assert test["n"] == is_test.sum() == 60
+    assert test["effective_n"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+    order = np.argsort(theta_e)
+    half = theta_e[order][np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)]
+    assert test["spreads"]["theta_e_arcsec"]["median"] == pytest.approx(half)
+    assert rows["test, θ_E >= 2.5"]["n"] == (theta_e >= 2.5).sum()
+    assert rows["test, visible"]["visible_share"] == 1
+    # what is not painted, or stands for no population, is not made up
+    train = rows["all of train"]
+    assert (train["n"], train["is_weighted"], train["visible_share"]) == (20, False, None)
+    assert train["spreads"]["magnification"]["median"] is None
+
+
+def test_the_page_shows_what_was_drawn_beside_published_lenses(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path)
+    page = (folder / "index.html").read_text()
+    section = page[page.index('id="drawn"') : page.index('id="data"')]
+    for said in ("What was drawn", "each once", "θ<sub>E</sub> ≥ 2.5", "Collett 2015, DES", "SL2S"):
+        assert said in section
+    assert "<svg" in section
+
+
+def test_a_run_that_injected_no_lens_says_nothing_of_them(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path, manifest=manifest(every(), n_train=0).slice(0, 0))
+    page = (folder / "index.html").read_text()
+    assert 'id="drawn"' not in page
+    assert json.loads((folder / "metrics.json").read_text())["drawn"] == []

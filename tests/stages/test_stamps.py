@@ -73,7 +73,7 @@ def test_neither_chunk_nor_batch_changes_a_row() -> None:
 def test_only_lenses_are_said_to_be_visible_and_only_what_is_lensed_is_magnified() -> None:
     table = made()
     kind = np.asarray(table["kind"].to_pylist())
-    visible = table["is_ground_visible"].is_valid().to_numpy()
+    visible = table["ground_visible"].is_valid().to_numpy()
     np.testing.assert_array_equal(visible, kind == "lens")
     through = np.isin(kind, ["lens", "single_image"])
     for name in ("theta_e_arcsec", "theta_e_over_fwhm_r", "magnification"):
@@ -88,7 +88,7 @@ def test_lenses_are_magnified_and_brighter_signal_is_seen_in_more_of_them() -> N
     lenses = table.filter(pc.equal(table["kind"], "lens"))
     assert pc.min(lenses["magnification"]).as_py() > 1
     snr = np.stack([lenses[f"arc_snr_{band}"].to_numpy() for band in BANDS]).max(0)
-    visible = lenses["is_ground_visible"].to_numpy(zero_copy_only=False)
+    visible = lenses["ground_visible"].to_numpy(zero_copy_only=False)
     assert not visible[snr < 20].any()
 
 

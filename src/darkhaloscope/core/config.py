@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -119,6 +119,20 @@ class RunConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _psf_images_are_at_hand(self) -> "RunConfig":
+        kept, where = self.cutouts.psf_image_px is not None, self.survey.psf_images is not None
+        if self.stamps.psf_profile == "image" and not kept:
+            raise ValueError(
+                'stamps.psf_profile "image" needs PSF images: state survey.psf_images and '
+                "cutouts.psf_image_px"
+            )
+        if kept != where:
+            raise ValueError(
+                "survey.psf_images and cutouts.psf_image_px belong together: state both or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bands_are_drawn(self) -> "RunConfig":
         drawn = None if self.simulate is None else self.simulate.bands
         lacking = [band for band in self.survey.bands if drawn is not None and band not in drawn]
@@ -154,11 +168,28 @@ def parse(raw: Mapping[str, Any], *, folder: Path, where: str) -> RunConfig:
         survey = tables["survey"]
         at = {k: absolute(survey[k], folder) for k in _ADDRESSES if isinstance(survey.get(k), str)}
         tables["survey"] = {**survey, **at}
+    tables = _with_absolute_catalogues(tables, folder)
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
         said = faults.lines(error.errors())
         raise ConfigError("\n".join([f"{where} cannot be used", *said])) from error
+
+
+def _with_absolute_catalogues(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same tables, with the places of source catalogues relative to nothing."""
+    path = ("manifest", "sources", "bank")
+    below: list[Any] = [tables]
+    for name in path:
+        below.append(below[-1].get(name) if isinstance(below[-1], dict) else None)
+    bank = below.pop()
+    if not isinstance(bank, dict) or not isinstance(bank.get("catalogues"), list):
+        return tables
+    found = [absolute(c, folder) if isinstance(c, str) else c for c in bank["catalogues"]]
+    made: dict[str, Any] = {**bank, "catalogues": found}
+    for name, table in zip(reversed(path), reversed(below), strict=True):
+        made = {**table, name: made}
+    return made
 
 
 def absolute(address: str, folder: Path) -> str:
@@ -206,6 +237,8 @@ def _speed_only(kind: type[Model]) -> dict[str, Any]:
         extra, inner = field.json_schema_extra, field.annotation
         if isinstance(extra, dict) and extra.get("speed_only"):
             found[name] = True
-        elif isinstance(inner, type) and issubclass(inner, Model) and (below := _speed_only(inner)):
-            found[name] = below
+            continue
+        for part in (inner, *get_args(inner)):  # a section that may be left out is a union
+            if isinstance(part, type) and issubclass(part, Model) and (below := _speed_only(part)):
+                found[name] = below
     return found

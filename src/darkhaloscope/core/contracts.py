@@ -55,7 +55,8 @@ class Stage:
         partition: What one output object holds.
         chunk_rows: Rows of the leading input handed over at once; None: all.
         needs: Named resources: `survey`, `device`, `scratch`, `partition` (the output's key, a
-            string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`).
+            string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`), `sources` (the run's
+            `ml.sources.SourceBank`, None where it asks for no pictures; part of the digest).
         splits_output_by: Column whose values name the output's tiles where a stage computed whole
             is written by tile.
         external: What outside the run the partition is made from, as text for the digest; called
@@ -91,6 +92,10 @@ class PixelSource(Protocol):
 
     def cutouts(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cutouts in the order of the ids, shape (n, band, y, x), nmgy."""
+        ...
+
+    def psf_images(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """PSF images of the cutouts in the order of the ids, shape (n, band, k, k)."""
         ...
 
 

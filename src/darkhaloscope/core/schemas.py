@@ -49,7 +49,7 @@ KINDS = (
     "sky",
 )
 SPLITS = ("train", "val", "calib", "test", "guard")
-FILE_KINDS = ("image", "invvar", "psfsize", "nexp", "maskbits")
+FILE_KINDS = ("image", "invvar", "psfsize", "nexp", "maskbits", "psf", "ccds")
 
 
 def _where() -> list[pa.Field]:
@@ -162,7 +162,7 @@ def cutouts_head(bands: Bands) -> pa.Schema:
                 bands,
                 "psf_nea_{b}_arcsec",
                 F4,
-                "psfsize at the centre, a noise-equivalent width",
+                "psfsize at the centre, a noise-equivalent width; of the PSF image where there is one",
                 unit="arcsec",
                 nullable=True,
             ),
@@ -170,7 +170,7 @@ def cutouts_head(bands: Bands) -> pa.Schema:
                 bands,
                 "psf_fwhm_{b}_arcsec",
                 F4,
-                "FWHM of the Moffat with that psfsize",
+                "FWHM of the Moffat with that psfsize, or of the PSF image",
                 unit="arcsec",
                 nullable=True,
             ),
@@ -209,6 +209,14 @@ def cutouts_head(bands: Bands) -> pa.Schema:
             *per_band(
                 bands, "n_exposures_{b}", F4, "median number of exposures", unit="", nullable=True
             ),
+            *per_band(
+                bands,
+                "electrons_per_nmgy_{b}",
+                F4,
+                "electrons in all exposures together, from invvar and the table of CCDs",
+                unit="1/nmgy",
+                nullable=True,
+            ),
             optional("masked_fraction", F4, "share of pixels with no weight or a mask bit"),
             optional("refused", TEXT, "why there are no pixels; null: there are"),
         ]
@@ -217,8 +225,17 @@ def cutouts_head(bands: Bands) -> pa.Schema:
 
 def cutouts(bands: Bands) -> pa.Schema:
     """One row per target: its pixels as the survey has them, or why it is refused."""
-    return cutouts_head(bands).append(
-        optional("pixels", PIXELS, "float32 sky-subtracted coadd, (band, y, x)", unit="nmgy")
+    return pa.schema(
+        [
+            *cutouts_head(bands),
+            optional(
+                "psf_image",
+                PIXELS,
+                "float32 PSF with the pixel in it, centred, of sum 1, (band, y, x); null: the run "
+                "keeps none",
+            ),
+            optional("pixels", PIXELS, "float32 sky-subtracted coadd, (band, y, x)", unit="nmgy"),
+        ]
     )
 
 
@@ -227,6 +244,7 @@ def _identity() -> list[pa.Field]:
         column("stamp_id", I8, "63-bit hash of target, kind and copy"),
         column("target_id", I8, "galaxy whose pixels are used"),
         optional("source_id", I8, "injected source; null: none"),
+        optional("src_kind", TEXT, "sersic, clumpy or catalogue; null: none, or a painted shape"),
         column("split", TEXT, "split of the galaxy"),
         column("region_id", I8, "region of the galaxy"),
         column("kind", TEXT, "what is in the stamp, e.g. lens, control, ring"),
@@ -260,6 +278,7 @@ def manifest(bands: Bands) -> pa.Schema:
             optional("lens_phi_deg", F4, "position angle of the mass, from +x to +y", unit="deg"),
             optional("lens_z", F4, "redshift of the host"),
             optional("lens_sigma_v_kms", F4, "velocity dispersion", unit="km/s"),
+            optional("is_group_lens", FLAG, "the halo of the host's group is part of the lens"),
             optional("shear", F4, "external shear"),
             optional("shear_phi_deg", F4, "direction of the shear", unit="deg"),
             optional("src_z", F4, "redshift of the source"),
@@ -275,9 +294,11 @@ def manifest(bands: Bands) -> pa.Schema:
             optional(
                 "src_r_eff_arcsec", F4, "half-light radius sqrt(ab) of the source", unit="arcsec"
             ),
-            optional("src_n", F4, "Sersic index of the source"),
+            optional("src_n", F4, "Sersic index of the source; null: it is a picture"),
             optional("src_q", F4, "axis ratio of the source or of the painted shape"),
             optional("src_phi_deg", F4, "position angle of the source or shape", unit="deg"),
+            optional("src_picture", I4, "row of the source's picture in the bank of sources"),
+            optional("src_is_mirrored", FLAG, "the picture is mirrored before it is turned"),
             optional(
                 "shape_radius_arcsec",
                 F4,
@@ -311,6 +332,30 @@ def manifest(bands: Bands) -> pa.Schema:
             optional(
                 "arc_snr_target", F4, "matched-filter S/N in g that training scales the source to"
             ),
+        ]
+    )
+
+
+def sources(bands: Bands) -> pa.Schema:
+    """One row per galaxy that may be a source as a picture."""
+    return pa.schema(
+        [
+            column("source_id", I8, "galaxy; the lowest two bits name its split"),
+            column("src_kind", TEXT, "clumpy (generated) or catalogue (real)"),
+            column("split", TEXT, "the one split that may use it"),
+            optional("ident", I8, "IDENT of the catalogue; of a generated galaxy its number"),
+            column("half_light_px", F4, "radius that holds half of the light", unit="px"),
+            optional("r_eff_arcsec", F4, "the same as observed; null: any", unit="arcsec"),
+            optional("mag_hst", F4, "magnitude in the (reddest) HST filter", unit="mag"),
+            *per_band(bands, "mag_{b}", F4, "HSC magnitude", unit="mag", nullable=True),
+            optional("z", F4, "redshift: photometric, or that of the generated colours"),
+            optional("snr", F4, "signal-to-noise ratio of the HST image"),
+            optional("resolution_arcsec", F4, "FWHM left in the picture", unit="arcsec"),
+            optional("masked_share", F4, "share that a neighbour covered within two radii"),
+            *per_band(bands, "second_share_{b}", F4, "share of the second layer", unit=""),
+            column("provenance", TEXT, "file it comes from, and its filters; or how it was made"),
+            column("pixels", PIXELS, "float32 (y, x), adding up to 1: first layer"),
+            optional("pixels_2", PIXELS, "second layer; null: there is none"),
         ]
     )
 
@@ -365,7 +410,7 @@ def _measured(bands: Bands) -> list[pa.Field]:
             unit="",
             nullable=True,
         ),
-        optional("is_ground_visible", FLAG, "Collett 2015's criterion"),
+        optional("ground_visible", FLAG, "Collett 2015's criterion"),
         *per_band(bands, "psf_fwhm_{b}_arcsec", F4, "FWHM of the PSF", unit="arcsec"),
         *per_band(
             bands, "depth_{b}_mag", F4, "5-sigma point-source depth", unit="mag", nullable=True
@@ -379,10 +424,7 @@ def scores(bands: Bands) -> pa.Schema:
         [
             *_identity(),
             column("set", TEXT, "the collection: val, calib, test or sky"),
-            *[
-                f if f.name != "is_ground_visible" else f.with_name("ground_visible")
-                for f in _measured(bands)
-            ],
+            *_measured(bands),
             column("logit", F4, "the network's output"),
         ]
     )
@@ -416,6 +458,7 @@ BY_NAME: dict[str, SchemaOf] = {
     "splits": splits,
     "images": images,
     "cutouts": cutouts,
+    "sources": sources,
     "manifest": manifest,
     "stamps": stamps,
     "scores": scores,

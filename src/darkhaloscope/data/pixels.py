@@ -45,14 +45,16 @@ class Layout:
         _check_crop(self.size, size)
         return replace(self, size=size)
 
-    def field(self, name: str = "pixels", *, nullable: bool = False) -> pa.Field:
+    def field(
+        self, name: str = "pixels", *, nullable: bool = False, unit: str = "nmgy"
+    ) -> pa.Field:
         """The column's field, which says all that a reader needs."""
         metadata = {
             "dtype": "float32",
             "shape": ",".join(str(axis) for axis in self.shape),
             "bands": ",".join(self.bands),
             "pixel_scale_arcsec": repr(self.scale_arcsec),
-            "unit": "nmgy",
+            "unit": unit,
         }
         return pa.field(name, pa.binary(self.width_bytes), nullable, metadata)
 

@@ -138,16 +138,26 @@ def read(path: str, *, columns: list[str] | None = None) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def rows_where(path: str, column: str, values: pa.Array) -> pa.Table:
-    """Rows whose `column` is one of `values`, read one row group at a time."""
+def rows_where(
+    path: str, column: str, values: pa.Array, *, columns: list[str] | None = None
+) -> pa.Table:
+    """Rows whose `column` is one of `values`, read one row group at a time.
+
+    Args:
+        path: The partition.
+        column: Compared with `values`.
+        values: Wanted.
+        columns: What is read of the rows; None: all.
+    """
     source, target = filesystem(path)
     file = pq.ParquetFile(target, filesystem=source)
     found = []
     for group in range(file.num_row_groups):
         is_asked = pc.is_in(file.read_row_group(group, columns=[column])[column], value_set=values)
         if pc.any(is_asked).as_py():
-            found.append(file.read_row_group(group).filter(is_asked))
+            found.append(file.read_row_group(group, columns=columns).filter(is_asked))
     table = pa.concat_tables(found) if found else file.schema_arrow.empty_table()
+    table = table if columns is None else table.select(columns)
     return table.replace_schema_metadata(None)
 
 

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from darkhaloscope.evaluate.plots import bin_label
+from darkhaloscope.evaluate.published import Sample
 
 SPACE = "\u00a0"  # a number and its unit stay on one line
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -23,6 +24,15 @@ NAMES = {
     "arc_snr_r": "arc S/N in r",
     "θ_E": "θ<sub>E</sub>",
     "&gt;=": "≥",
+}
+QUANTITIES = {  # headings of what was drawn
+    "theta_e_arcsec": "θ<sub>E</sub>, arcsec",
+    "lens_z": "lens z",
+    "src_z": "source z",
+    "src_mag_r": "source r, mag",
+    "src_r_eff_arcsec": "source r<sub>eff</sub>, arcsec",
+    "magnification": "μ",
+    "arc_snr": "arc S/N, best band",
 }
 
 
@@ -69,6 +79,8 @@ class Page:
         splits: Galaxies, regions and area of each split.
         refused: Number of targets refused, by reason.
         n_targets: Number of targets, refused or not.
+        drawn: Rows of `evaluate.drawn.summary`: what was injected; none where that is not known.
+        samples: Published samples that the plot `drawn` shows beside it.
         galleries: Pictures.
         candidates: The first rows of the candidate table, as plain values.
         cautions: What the figures must not be used for, one sentence each.
@@ -83,6 +95,8 @@ class Page:
     splits: Sequence[Mapping[str, Any]] = ()
     refused: Mapping[str, int] = field(default_factory=dict)
     n_targets: int | None = None
+    drawn: Sequence[Mapping[str, Any]] = ()
+    samples: Sequence[Sample] = ()
     galleries: Sequence[Gallery] = ()
     candidates: Sequence[Mapping[str, Any]] = ()
     cautions: Sequence[str] = ()
@@ -104,6 +118,7 @@ def render(page: Page) -> str:
         "count": count,
         "number": number,
         "words": _words,
+        "quantity": _quantity,
         "brief": brief,
         "bin": bin_label,
         "image": _image,
@@ -221,6 +236,13 @@ def _words(text: str) -> Any:
     for name, words in NAMES.items():
         shown = shown.replace(name, words)
     return markupsafe.Markup(shown)  # noqa: S704  (escaped above, then known names put in)
+
+
+def _quantity(name: str) -> Any:
+    """Heading of a quantity, as safe HTML."""
+    import markupsafe
+
+    return markupsafe.Markup(QUANTITIES[name])  # noqa: S704  (a text of this module)
 
 
 def _copies_differ(stress: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from darkhaloscope.evaluate.rows import Rows
 TPRS = (0.99, 0.95, 0.90, 0.85, 0.80, 0.70, 0.50)
 FPRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 FORMAT = 1
+ENOUGH_SOURCES = 50  # different galaxies below which figures that rest on them only illustrate
 
 Entry = dict[str, Any]
 
@@ -99,6 +100,8 @@ def evaluate(rows: Rows, plan: Plan, *, calib: Rows | None = None) -> Evaluation
         "consistency": consistency.check(curve, fpr_rates, tpr_rates),
     }
     metrics["headline_text"] = headline_text(metrics)
+    if metrics["illustrative"]:
+        metrics["headline_text"] += f"; {metrics['illustrative']}"
     return Evaluation(metrics, curve, headline, curves)
 
 
@@ -124,6 +127,22 @@ def headline_text(metrics: Mapping[str, Any]) -> str:
     if not found:
         return f"No headline: {metrics['tpr_at_fpr'][0]['note']}"
     return f"Completeness {_quoted(found[-1])} of {whose}, at FPR {found[-1]['at']:g}"
+
+
+def illustrative(sources_by_kind: Mapping[str, int]) -> str:
+    """Why the figures only illustrate: few different galaxies stand for a kind of source.
+
+    Examples:
+        >>> illustrative({"sersic": 3, "clumpy": 80, "catalogue": 7})
+        'illustrative: only 7 different catalogue galaxies are sources, fewer than 50'
+        >>> illustrative({"sersic": 900, "clumpy": 80})
+        ''
+    """
+    few = {k: n for k, n in sources_by_kind.items() if k != "sersic" and n < ENOUGH_SOURCES}
+    if not few:
+        return ""
+    said = " and ".join(f"{n} different {kind}" for kind, n in few.items())
+    return f"illustrative: only {said} galaxies are sources, fewer than {ENOUGH_SOURCES}"
 
 
 def flat(metrics: Mapping[str, Any]) -> pa.Table:
@@ -199,6 +218,8 @@ def _sizes(rows: Rows, curve: Curve, each_once: sample.Negatives) -> Entry:
         "n_negative_galaxies": len(np.unique(rows.galaxy[~rows.is_lens])),
         "n_sources": rows.n_sources,
         "n_regions": rows.n_regions,
+        "sources_by_kind": dict(rows.sources_by_kind),
+        "illustrative": illustrative(rows.sources_by_kind),
         "effective_lenses": curve.lenses.effective,
         "effective_negatives": curve.negatives.side.effective,
         "is_weighted_to_sky": rows.sky_weight is not None,

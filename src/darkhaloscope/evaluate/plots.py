@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.evaluate.metrics import FPRS, Evaluation
+from darkhaloscope.evaluate.published import Sample
 from darkhaloscope.evaluate.rates import Curve
 from darkhaloscope.evaluate.rows import Floats, Rows
 
@@ -151,6 +152,68 @@ def completeness(metrics: Mapping[str, Any], columns: Mapping[str, str], fpr: fl
         panels[0].set_ylabel(rf"completeness at FPR $10^{{{np.log10(fpr):g}}}$")
 
     return _svg(draw, (7.2, 3.4), "completeness", "Completeness by bin")
+
+
+def drawn(
+    columns: Mapping[str, Floats],
+    weight: Floats,
+    labels: Mapping[str, str],
+    samples: Sequence[Sample],
+) -> str:
+    """Some quantities of the lenses: as drawn, weighted to the population, and as published.
+
+    Args:
+        columns: Values by quantity, (n,) each, NaN where a lens has none.
+        weight: Weight to the population, (n,).
+        labels: The quantities to show, one panel each, with the label of their axis.
+        samples: What to put beside them: median as a point, the middle 68 % as a bar.
+    """
+
+    def draw(figure: Any) -> None:
+        n_rows = -(-len(labels) // 2)
+        panels = figure.subplots(n_rows, 2, squeeze=False).ravel()
+        for axes, (name, label) in zip(panels, labels.items(), strict=False):
+            known = np.isfinite(columns[name])
+            values = columns[name][known]
+            spreads = [s.spreads[name] for s in samples if name in s.spreads]
+            edges = _edges(values, [end for s in spreads for end in (s.low, s.high)])
+            for given, colour, said in (
+                (np.ones(len(values)), FIRST, "as drawn"),
+                (weight[known], SECOND, "weighted"),
+            ):
+                share, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=given)
+                share = share / max(share.sum(), np.finfo(np.float64).tiny)
+                axes.stairs(share, edges, color=colour, lw=1.6, label=said)
+            _published(axes, name, samples)
+            axes.set(xlabel=label, xlim=(edges[0], edges[-1]))
+            axes.grid(visible=True, axis="x")
+        for axes in panels[len(labels) :]:
+            axes.set_visible(False)
+        panels[0].legend(loc="center right", fontsize=9)
+        panels[0].set_ylabel("share per bin")
+
+    size = (7.2, 0.4 + 2.5 * -(-len(labels) // 2))
+    return _svg(draw, size, "drawn", "What was drawn, beside published samples")
+
+
+def _edges(values: Floats, marks: Sequence[float]) -> Floats:
+    """Twenty-four bins that hold the middle 98 % of the values and every mark."""
+    held = [*np.quantile(values, [0.01, 0.99]), *marks] if len(values) else [0.0, 1.0, *marks]
+    low, high = min(held), max(held)
+    return np.linspace(low, high if high > low else low + 1, 25)
+
+
+def _published(axes: Any, name: str, samples: Sequence[Sample]) -> None:
+    """Published medians and ranges as bars above the histograms."""
+    shown = [s for s in samples if name in s.spreads]
+    top = axes.get_ylim()[1]
+    for row, sample in enumerate(shown):
+        spread, y = sample.spreads[name], top * (1.06 + 0.2 * row)
+        axes.plot([spread.low, spread.high], [y, y], color=INK, lw=1.2)
+        axes.plot([spread.median], [y], "o", color=INK, ms=4)
+        said = f"{sample.name} ({spread.n})"
+        axes.text(spread.low, y + 0.03 * top, said, va="bottom", fontsize=8, color=INK)
+    axes.set_ylim(0, top * (1.08 + 0.2 * len(shown)))
 
 
 def _mark_operating(axes: Any, points: Sequence[Mapping[str, Any]], lowest: float) -> None:

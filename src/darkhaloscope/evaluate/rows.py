@@ -35,6 +35,8 @@ class Rows:
         columns: What strata are made from, by name; NaN where it does not apply.
         n_sources: Number of injected sources among the lenses; None: not known.
         n_regions: Number of sky regions; None: not known.
+        sources_by_kind: Number of different sources among the lenses, by what they are (sersic,
+            clumpy, catalogue); empty: not known.
     """
 
     score: Floats
@@ -48,6 +50,7 @@ class Rows:
     columns: Mapping[str, Floats] = field(default_factory=dict)
     n_sources: int | None = None
     n_regions: int | None = None
+    sources_by_kind: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of stamps."""
@@ -127,6 +130,7 @@ def from_scores(
         made,
         n_sources=_distinct(lenses, "source_id"),
         n_regions=_distinct(known, "region_id"),
+        sources_by_kind=_by_source_kind(lenses),
     )
 
 
@@ -166,6 +170,15 @@ def _floats(table: pa.Table, name: str) -> Floats:
 def _where_known(values: Floats, mine: Flags) -> Floats | None:
     """The weights, or None where no row that they apply to has one."""
     return None if np.isnan(values[mine]).all() else values
+
+
+def _by_source_kind(lenses: pa.Table) -> dict[str, int]:
+    """Different sources of each kind; empty where the table does not say."""
+    if "src_kind" not in lenses.column_names or "source_id" not in lenses.column_names:
+        return {}
+    kinds = pc.unique(lenses["src_kind"].drop_null()).to_pylist()
+    each = {k: lenses.filter(pc.equal(lenses["src_kind"], k)) for k in sorted(kinds)}
+    return {kind: _distinct(table, "source_id") or 0 for kind, table in each.items()}
 
 
 def _distinct(table: pa.Table, name: str) -> int | None:

@@ -52,6 +52,12 @@ class Physical(Protocol):
     @property
     def dispersion_scatter_dex(self) -> float: ...  # noqa: D102
     @property
+    def group_share(self) -> float: ...  # noqa: D102
+    @property
+    def group_offset_dex(self) -> float: ...  # noqa: D102
+    @property
+    def group_scatter_dex(self) -> float: ...  # noqa: D102
+    @property
     def mass_phi_scatter_deg(self) -> float: ...  # noqa: D102
     @property
     def shear_scale(self) -> float: ...  # noqa: D102

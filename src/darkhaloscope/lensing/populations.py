@@ -6,12 +6,16 @@ takes the standard normal draw as an argument; `lensing.priors` draws.
 Colours and K-corrections are those of the templates of Coleman, Wu & Weedman 1980 (ApJS 43, 393:
 E, Sbc, Scd, Im, extended to the ultraviolet and infrared as distributed with GalSim) through boxes
 at DECam's filters (g 398-548, r 568-716, i 710-857, z 850-1002 nm; Abbott et al. 2018, ApJS 239,
-18). They are good to 0.1-0.2 mag: a first form.
+18). They are good to 0.1-0.2 mag.
+
+Each relation names what it was checked against; `docs/populations.md` has the figures in one table.
+"COSMOS galaxies" there are the real ones of GalSim's example catalogue with HSC photometry and
+photometric redshifts, as distributed with LSSTDESC's BlendingToolKit: few, but independent.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaincc, gammainccinv
+from scipy.special import gamma, gammaincc, gammainccinv
 
 from darkhaloscope.lensing import cosmology
 
@@ -51,15 +55,28 @@ _E_K_Z_TO_R = np.array(
 )
 _MIN_HOST_Z, _MAX_HOST_Z = 0.08, 1.2
 _EVOLUTION_MAG = 0.85  # of the r magnitude per unit redshift, Bernardi et al. 2003, AJ 125, 1849
-_I_FROM_R = -0.3  # i - r of a faint blue galaxy, for counts that are published in i
+# i - r of a faint blue galaxy, for counts that are published in i; the median of 60 COSMOS galaxies
+# of 23 < i < 25.5 is -0.31.
+_I_FROM_R = -0.3
 _SQUARE_ARCSEC_PER_SQUARE_ARCMIN = 3600.0
+# Types E, Sbc, Scd, irregular: p(z | type, i) and shares of the types at i of 20 and their decline;
+# what they leave is irregular.
+_Z_SLOPE = np.array([3.33078, 1.42815, 1.58310, 1.34500])
+_Z_AT_20 = np.array([0.45181, 0.16560, 0.21072, 0.20418])
+_Z_PER_MAG = np.array([0.13677, 0.12983, 0.14008, 0.13773])
+_TYPE_SHARE_AT_20 = np.array([0.43199, 0.07995, 0.31162])
+_TYPE_DECLINE_PER_MAG = np.array([0.47165, 0.30663, 0.12715])
+_Z_SHAPE = (_Z_SLOPE + 1) / _Z_SLOPE  # of the gamma distribution that (z / zm)^slope follows
+BLUEST = 2.0  # of `source_colour`
 
 
 def host_redshift(r_minus_z: ArrayLike, normal: ArrayLike, *, scatter: float) -> Values:
     """Redshift of an early-type galaxy from its colour: the red sequence inverted.
 
     The sequence is the median r-z of the lens galaxies of Stein et al. 2022 (ApJ 932, 107) by
-    redshift. For those 407 that have a spectrum, half are within 0.018 (1 + z), without bias.
+    redshift.
+
+    Checked: for those 407 that have a spectrum, half are within 0.018 (1 + z), without bias.
 
     Args:
         r_minus_z: Colour, mag, dereddened, shape (n,).
@@ -81,6 +98,12 @@ def log_velocity_dispersion(mag_z: ArrayLike, redshift: ArrayLike) -> Values:
     Collett 2015, ApJ 811, 20), with M_r corrected for evolution. Its scatter is 0.07 dex. M_r is
     held within -19 and -24.5, where the relation was measured.
 
+    Checked: the coefficients are those of Collett's code (LensPop; he corrects M_r for no
+    evolution, which makes a galaxy at z = 0.5 0.04 dex stronger). The 16 lenses of Sonnenfeld et
+    al. 2019 (A&A 630, A71) with a spectroscopic source, a theta_E and an i magnitude have
+    isothermal dispersions 0.057 dex above this relation (median; scatter 0.046 dex). Lenses are
+    drawn by area, so they have to lie 4 ln(10) 0.07^2 = 0.045 dex above: 0.012 +- 0.011 is left.
+
     Examples:
         >>> sigma = 10 ** log_velocity_dispersion([19.5, 18.5], [0.5, 0.5])
         >>> sigma.round().tolist()
@@ -94,7 +117,12 @@ def log_velocity_dispersion(mag_z: ArrayLike, redshift: ArrayLike) -> Values:
 
 
 def einstein_radius_arcsec(sigma_kms: ArrayLike, z_lens: ArrayLike, z_source: ArrayLike) -> Values:
-    """theta_E = 4 pi (sigma / c)^2 D_ls / D_s of an isothermal lens; 0 for a source before it."""
+    """theta_E = 4 pi (sigma / c)^2 D_ls / D_s of an isothermal lens; 0 for a source before it.
+
+    Checked: within 0.6 % (their rounding) of 99 lenses of LensPop's table for DES; the 60 SLACS and
+    S4TM lenses with a measured theta_E have 1.17 times what their fibre dispersion gives (median;
+    scatter 0.09 dex): they were found because theta_E is large for the dispersion in a fibre.
+    """
     ratio = np.asarray(sigma_kms, np.float64) / cosmology.LIGHT_KM_S
     radians = 4 * np.pi * ratio**2 * cosmology.lensing_efficiency(z_lens, z_source)
     return np.asarray(radians * cosmology.ARCSEC_PER_RADIAN)
@@ -111,6 +139,9 @@ def source_density(mag_r: ArrayLike) -> Values:
 
     Derivative of N(<i) = 46 x 10^(0.31 (i - 25)) per arcmin^2 (LSST Science Book 2009,
     arXiv:0912.0201, eq. 3.7, from CFHTLS counts), with r - i of 0.3.
+
+    Checked: COSMOS has 385,065 entries of i < 25 in 2 deg^2, stars among them and bright stars cut
+    out (Ilbert et al. 2009, ApJ 690, 1236, as served by IRSA): 53 per arcmin^2 against 46 here.
     """
     i = np.asarray(mag_r, np.float64) + _I_FROM_R
     per_arcmin2 = 46 * 0.31 * np.log(10) * 10 ** (0.31 * (i - 25))
@@ -122,8 +153,15 @@ def source_redshift(
 ) -> tuple[Values, Values]:
     """Redshift of a source behind the lens, and how probable it is that one lies there.
 
-    p(z) = z^2 exp(-z / z0) / (2 z0^3) with z0 = 0.0417 i - 0.744 (LSST Science Book 2009, eq. 3.8;
-    fitted for 20.5 < i < 25.5, held constant outside). The mean is 3 z0: 0.77 at i = 24.
+    p(z | i) = sum over four types of their share times z^a exp(-(z / zm)^a), zm linear in i: the
+    fit to the VVDS (Ilbert et al. 2006, A&A 457, 841), with the numbers that LePhare uses for its
+    prior. Fitted for 20 < i < 24, used to 26, held constant outside. The median is 0.97 at i = 24.
+
+    Checked: of 92 COSMOS galaxies of 20 < i < 26 the medians are 0.95, 0.89 and 1.45 at i of 22.5,
+    23.8 and 25.2 (11, 20 and 61 of them) against 0.66, 0.92 and 1.16 here: too low where the fit is
+    extrapolated. Their log-likelihood is -103; with p(z) = z^2 exp(-z / z0), z0 = 0.0417 i - 0.744
+    of the LSST Science Book (eq. 3.8), which has 4 % beyond z = 2 at the faint end where 33 % are,
+    it is -140; with the HDF-N prior of Benitez 2000 (ApJ 536, 571) it is -102.
 
     Args:
         mag_r: Magnitude of the source, shape (n,).
@@ -131,20 +169,33 @@ def source_redshift(
         uniform: Draw in [0, 1), shape (n,).
 
     Returns:
-        Redshifts above `z_above` and at most 4, and the share of p(z) that lies above, (n,) each.
+        Redshifts above `z_above` and at most 4, and the share of p(z) between the two, (n,) each.
     """
-    z0 = _redshift_scale(mag_r)
-    behind = gammaincc(3.0, np.asarray(z_above, np.float64) / z0)
-    beyond = gammaincc(3.0, MAX_SOURCE_Z / z0)
-    share = np.maximum(behind - beyond, 0.0)
-    drawn = z0 * gammainccinv(3.0, behind - np.asarray(uniform, np.float64) * share)
+    share, zm = _types(mag_r)
+    near = gammaincc(_Z_SHAPE, (np.asarray(z_above, np.float64)[..., None] / zm) ** _Z_SLOPE)
+    far = gammaincc(_Z_SHAPE, (MAX_SOURCE_Z / zm) ** _Z_SLOPE)
+    between = np.maximum(near - far, 0.0)
+    heaped = np.cumsum(share * between, -1)
+    behind = heaped[..., -1]
+    at = np.asarray(uniform, np.float64) * behind
+    kind = np.minimum((heaped <= at[..., None]).sum(-1), len(_Z_SLOPE) - 1)[..., None]
+
+    def mine(values: Values) -> Values:
+        return np.asarray(np.take_along_axis(np.broadcast_to(values, near.shape), kind, -1)[..., 0])
+
+    weight = mine(share * between)
+    within = (at - mine(heaped) + weight) / np.where(weight > 0, weight, 1.0)
+    left = mine(near) - np.clip(within, 0.0, 1.0) * mine(between)
+    drawn = mine(zm) * gammainccinv(mine(_Z_SHAPE), left) ** (1 / mine(_Z_SLOPE))
     return np.asarray(drawn), np.asarray(behind)
 
 
 def source_redshift_density(mag_r: ArrayLike, redshift: ArrayLike) -> Values:
     """The density p(z) that `source_redshift` draws from, per unit redshift, shape (n,)."""
-    z0, z = _redshift_scale(mag_r), np.asarray(redshift, np.float64)
-    return np.asarray(z**2 * np.exp(-z / z0) / (2 * z0**3))
+    share, zm = _types(mag_r)
+    ratio = np.asarray(redshift, np.float64)[..., None] / zm
+    each = _Z_SLOPE / (zm * gamma(_Z_SHAPE)) * ratio**_Z_SLOPE * np.exp(-(ratio**_Z_SLOPE))
+    return np.asarray((share * each).sum(-1))
 
 
 def source_colour(
@@ -155,8 +206,16 @@ def source_colour(
     Args:
         band: One of g, r, i, z.
         redshift: Of the source, shape (n,); held at 4 beyond.
-        blueness: Within [0, 1]: between the templates Scd and Im, or E and Sbc where red, (n,).
-        is_red: Rows that are early types or dusty, shape (n,). About one lensed source in ten.
+        blueness: Within [0, 2]: 0 is the template Scd, 1 Im, and 2 a young burst without dust,
+            whose f_nu is flat: the same magnitude in every band. Where red within [0, 1], from E
+            to Sbc.
+        is_red: Rows that are early types or dusty, shape (n,). About one lensed source in ten: by
+            the fit of `source_redshift` 9 % of the galaxies of i = 24 are E or Sbc.
+
+    Checked: 62 COSMOS galaxies of r < 25.5 and z of 0.3-4 have a median g-r of 0.35 and r-z of 0.50
+    (16-84 %: 0.10-0.72, 0.16-1.10). Late types drawn between Scd and Im alone would have 0.49 and
+    0.81, between z = 1.2 and 2 r-z of 0.78 against 0.37; with blueness even over [0, 2] and a tenth
+    of them red they have 0.27 (0.11-0.81) and 0.50 (0.17-1.05).
 
     Raises:
         ValueError: no template is tabulated in the band.
@@ -172,7 +231,9 @@ def source_colour(
         return np.asarray(np.interp(z, _Z, _COLOUR[template, band]))
 
     mix = np.asarray(blueness, np.float64)
-    late = (1 - mix) * track("Scd") + mix * track("Im")
+    late = np.where(
+        mix < 1, (1 - mix) * track("Scd") + mix * track("Im"), (BLUEST - mix) * track("Im")
+    )
     return np.where(is_red, (1 - mix) * track("E") + mix * track("Sbc"), late)
 
 
@@ -184,6 +245,9 @@ def source_r_eff_arcsec(
     r_eff = 6.9 kpc (1 + z)^-1.1 10^(-0.4 x 0.27 (M_UV + 21)): slopes of Shibuya, Ouchi & Harikane
     2015, ApJS 219, 15, who find a log-normal scatter of 0.2-0.3 dex; the constant makes a galaxy
     of M_UV = -21 at z = 2 2.1 kpc. M_UV is from the observed r band with a flat f_nu.
+
+    Checked: the HST half-light radii of 62 COSMOS galaxies of r < 25.5 and z of 0.3-4, less the PSF
+    in quadrature, are 0.94 times these (median; scatter 0.17 dex): 0.92 below z = 1, 0.96 above.
 
     Returns:
         Arcsec, held within 0.03 and 1.5, shape (n,).
@@ -221,11 +285,19 @@ def mass_axis_ratio(light_q: ArrayLike, normal: ArrayLike) -> Values:
 
     Their quotient is 0.99 with a scatter of 0.11 (Koopmans et al. 2006, ApJ 649, 599). Held within
     0.3 and 1, folded back at 1.
+
+    Checked: it depends on whose lens models. Against the light of Shajib et al. 2021 (MNRAS 503,
+    2380; table of TDCOSMO), the mass of 13 SLACS lenses is 1.03 as round in the models of Bolton et
+    al. 2008 (scatter 0.10), and that of 23 is 0.90 as round in their own (scatter 0.10).
     """
     q = np.asarray(light_q, np.float64) * (0.99 + 0.11 * np.asarray(normal, np.float64))
     return np.asarray(np.clip(1 - np.abs(1 - q), 0.3, 1.0))
 
 
-def _redshift_scale(mag_r: ArrayLike) -> Values:
-    i = np.clip(np.asarray(mag_r, np.float64) + _I_FROM_R, 20.5, 25.5)
-    return np.asarray(0.0417 * i - 0.744)
+def _types(mag_r: ArrayLike) -> tuple[Values, Values]:
+    """Share of each type at a magnitude, and the zm of its redshifts; shape (n, 4) each."""
+    i = np.clip(np.asarray(mag_r, np.float64)[..., None] + _I_FROM_R, 20.0, 26.0)
+    known = _TYPE_SHARE_AT_20 * np.exp(-_TYPE_DECLINE_PER_MAG * (i - 20))
+    return np.concatenate([known, 1 - known.sum(-1, keepdims=True)], -1), (
+        _Z_AT_20 + _Z_PER_MAG * (i - 20)
+    )

@@ -47,7 +47,7 @@ LEAST_THETA_E_ARCSEC = 0.05  # below it nothing is drawn, whatever the seeing
 TRAINING_SOURCE_Z = (0.7, 3.0)
 MAX_SHAPE_MAGNIFICATION = 15.0
 _CANDIDATES = 32
-_FLAT_TO_SIGMA, _FLAT_TO_Z = 4.0, 3.0  # of the dispersion's scatter; of the source
+_FLAT_TO_SIGMA, _FLAT_TO_Z = 4.0, 3.5  # of the dispersion's scatter; of the source
 _FARTHEST_TAIL = 30.0  # sigma; beyond it the normal distribution underflows
 
 
@@ -129,13 +129,17 @@ def physical(
 
     Redshift and dispersion come from the host's colour and luminosity; the source's magnitude is
     drawn flat and its redshift from p(z | magnitude) behind the lens; the dispersion is drawn from
-    its scatter, cut to what gives a resolved theta_E. A share of the rows has the last two flat
-    instead, so that large Einstein radii are seen too. The weight undoes all of it:
+    its scatter, cut to what gives a resolved theta_E. A share of the hosts lies at the centre of a
+    group whose halo adds to the lens: there the dispersion is that of the isothermal mass of both.
+    A share of the rows has redshift and dispersion flat instead, so that large Einstein radii are
+    seen too. The weight undoes all of it:
 
         caustic area x counts(magnitude) x range of magnitudes x p / q,
 
     with p the density of source redshift and dispersion, and q that of the draw (with no flat
     draws p / q is the probability of a source behind the lens times that of a resolved theta_E).
+    Magnification bias needs no factor of its own: sources are counted by their unlensed magnitude,
+    over the area in which they are multiply imaged, and what is seen of them is decided later.
 
     Most such lenses weigh next to nothing. One of weight w is kept with the probability
     w / `prior.keep_weight`, at most 1, and then carries the larger of the two as
@@ -152,6 +156,7 @@ def physical(
 
     Returns:
         Columns, and which rows were kept within their trials; the others hold their last draw.
+        `is_group_lens` is 1 where a group's halo is part of the lens.
     """
     columns, kept = _physical_once(ids, hosts, prior, seed=seed)
     for trial in range(1, trials):
@@ -175,12 +180,13 @@ def _physical_once(
         colour, normal(stream="lens_z"), scatter=prior.host_z_scatter
     )
     mag = _flat(prior.src_mag_r, draw(stream="src_mag"))
-    src_z, sigma, p_over_q = _behind(hosts, prior, lens_z, mag, draw)
+    src_z, sigma, is_group, p_over_q = _behind(hosts, prior, lens_z, mag, draw)
     columns = {
         "theta_e_arcsec": populations.einstein_radius_arcsec(sigma, lens_z, src_z),
         **_mass_with_light(hosts, prior, draw, normal),
         "lens_z": lens_z,
         "lens_sigma_v_kms": sigma,
+        "is_group_lens": is_group.astype(np.float64),
         "src_z": src_z,
         "src_mag_r": mag,
         "src_r_eff_arcsec": populations.source_r_eff_arcsec(
@@ -196,8 +202,8 @@ def _physical_once(
 
 def _behind(
     hosts: Hosts, prior: Physical, lens_z: Values, mag: Values, draw: Callable[..., Values]
-) -> tuple[Values, Values, Values]:
-    """Source redshift and velocity dispersion, and their density over that of the draw.
+) -> tuple[Values, Values, NDArray[np.bool_], Values]:
+    """Source redshift, dispersion, whether a group lenses, and their density over the draw's.
 
     A mixture: as the population has them, cut to a resolved theta_E; or flat in redshift and in
     log dispersion. Every value is weighed by the density of the whole mixture, so that no weight
@@ -210,29 +216,68 @@ def _behind(
     is_flat = draw(stream="is_flat") < share_flat
     src_z = np.where(is_flat, flat_z, drawn_z)
 
-    mean, scatter = (
-        populations.log_velocity_dispersion(hosts.mag_z, lens_z),
-        prior.dispersion_scatter_dex,
-    )
-    low, high = (
-        (populations.log_dispersion_of(theta_e, lens_z, src_z) - mean) / scatter
+    mean = populations.log_velocity_dispersion(hosts.mag_z, lens_z)
+    low, high = (  # dex above the galaxy's mean
+        populations.log_dispersion_of(theta_e, lens_z, src_z) - mean
         for theta_e in (hosts.least_theta_e, prior.max_theta_e_arcsec)
     )
-    offset, share = _cut_normal(draw(stream="sigma_v"), low, high)
-    start, end = np.maximum(low, -_FLAT_TO_SIGMA), np.minimum(high, _FLAT_TO_SIGMA)
+    lone, group = _components(prior)
+    at = draw(stream="sigma_v")
+    offset, share_lone = lone.cut(at, low, high)
+    of_group, share_group = group.cut(at, low, high)
+    share = share_lone + share_group
+    which = draw(stream="is_group")
+    offset = np.where(which * share < share_group, of_group, offset)
+    start = np.maximum(low, -_FLAT_TO_SIGMA * lone.scatter)
+    end = np.minimum(high, max(lone.highest, group.highest))
     width = np.maximum(end - start, 1e-9)
     offset = np.where(is_flat, start + width * draw(stream="flat_sigma_v"), offset)
+    p_lone, p_group = lone.density(offset), group.density(offset)
+    is_group = np.where(is_flat, which * (p_lone + p_group) < p_group, which * share < share_group)
 
     within = (offset >= start) & (offset <= end) & (src_z <= farthest) & (end > start)
-    p = populations.source_redshift_density(mag, src_z)
-    p = p * np.exp(-0.5 * offset**2) / np.sqrt(2 * np.pi)
+    p = populations.source_redshift_density(mag, src_z) * (p_lone + p_group)
     flat = np.where(within, 1 / width, 0.0) / (farthest - nearest)
     tiny = np.finfo(np.float64).tiny
     # (1 - f) p / (behind x share) + f flat, over p
     q_over_p = (1 - share_flat) / np.maximum(behind * share, tiny)
     q_over_p = q_over_p + share_flat * flat / np.maximum(p, tiny)
     possible = ~is_flat | (end > start)
-    return src_z, 10 ** (mean + scatter * offset), np.where(possible, 1 / q_over_p, 0.0)
+    return src_z, 10 ** (mean + offset), is_group, np.where(possible, 1 / q_over_p, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """Part of the lenses, normal in the log dispersion about what the host's luminosity gives."""
+
+    share: float
+    offset: float
+    scatter: float
+
+    @property
+    def highest(self) -> float:
+        """Up to where flat draws reach for it, dex."""
+        return self.offset + _FLAT_TO_SIGMA * self.scatter if self.share > 0 else -np.inf
+
+    def density(self, dex: Values) -> Values:
+        """Its part of the density per dex."""
+        normal = np.exp(-0.5 * ((dex - self.offset) / self.scatter) ** 2) / np.sqrt(2 * np.pi)
+        return np.asarray(self.share / self.scatter * normal)
+
+    def cut(self, uniform: Values, low: Values, high: Values) -> tuple[Values, Values]:
+        """A draw of it within (low, high), and the probability of its lying there, both in dex."""
+        ends = ((edge - self.offset) / self.scatter for edge in (low, high))
+        drawn, within = _cut_normal(uniform, *ends)
+        return self.offset + self.scatter * drawn, self.share * within
+
+
+def _components(prior: Physical) -> tuple[_Component, _Component]:
+    """Galaxies alone, and galaxies at the centre of a group."""
+    scatter = prior.dispersion_scatter_dex
+    return (
+        _Component(1 - prior.group_share, 0.0, scatter),
+        _Component(prior.group_share, prior.group_offset_dex, prior.group_scatter_dex),
+    )
 
 
 def source_light(
@@ -240,8 +285,8 @@ def source_light(
 ) -> Columns:
     """Colours, Sersic index and angle of sources: `src_mag_<b>`, `src_n`, `src_phi_deg`."""
     draw = partial(keys.uniform, ids, seed=seed)
-    is_red = draw(stream="src_is_red") < sources.red_share
-    blueness = draw(stream="src_blueness")
+    red = is_red(ids, sources, seed=seed)
+    blueness = draw(stream="src_blueness") * np.where(red, 1.0, populations.BLUEST)
     columns = {
         "src_n": _flat(sources.src_n, draw(stream="src_n")),
         "src_phi_deg": 180 * draw(stream="src_phi"),
@@ -249,9 +294,14 @@ def source_light(
     for band in bands:
         scatter = 0.0 if band == "r" else sources.colour_scatter_mag
         noise = scatter * keys.normal(ids, seed=seed, stream=f"src_colour_{band}")
-        colour = populations.source_colour(band, src_z, blueness, is_red)
+        colour = populations.source_colour(band, src_z, blueness, red)
         columns[f"src_mag_{band}"] = src_mag_r + colour + noise
     return columns
+
+
+def is_red(ids: Ids, sources: Sources, *, seed: int) -> NDArray[np.bool_]:
+    """Which sources are early types or dusty, (n,)."""
+    return np.asarray(keys.uniform(ids, seed=seed, stream="src_is_red") < sources.red_share)
 
 
 def positions_inside(ids: Ids, lens: Columns, *, seed: int) -> tuple[Values, Values]:

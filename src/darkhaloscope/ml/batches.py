@@ -1,17 +1,19 @@
 """Batches to train on and to validate with: which stamps, in which order, made how.
 
 The order of an epoch is a named draw, so that it depends on the stamps, the seed and the epoch
-alone: a run continued after a kill sees what an undisturbed one would. A thread prepares the next
-batch while the network works on the present one; torch lets go of Python's lock in both.
+alone: a run continued after a kill sees what an undisturbed one would. Batches are made by threads
+of their own, beside the network or by turns with it; torch lets go of Python's lock in both.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
+from threading import Lock
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +25,24 @@ from darkhaloscope.core import keys
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.ml.pixel_table import Raw
-from darkhaloscope.ml.transforms import Normalisation, augment, augmentation, unmoved
+from darkhaloscope.ml.transfer import sent
+from darkhaloscope.ml.transforms import (
+    Augmentation,
+    Normalisation,
+    augment,
+    augmentation,
+    moved,
+    turned,
+    unmoved,
+)
 
 Ids = NDArray[np.int64]
 T = TypeVar("T")
 
+DRAWN_AT_ONCE = 2048  # rows of the manifest; 1 MB of numbers
+BATCHES_A_TURN = 4  # made at once by each thread: calls cost as much as a tenth of the work
 AHEAD = 2  # batches in preparation a thread; more would only hold memory
-PAINTING_SHARE = 0.3  # of the time: painting a stamp takes 1.4 ms, a step of `small` 3.2 ms on it
+PAINTING_SHARE = 0.15  # of a step's CPU seconds with `small`, as `dhs bench train` measures it
 
 
 class Batch(NamedTuple):
@@ -127,6 +140,21 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Which threads make batches; neither number changes a batch.
+
+    Attributes:
+        makers: Threads that work beside the network, which leaves them to that; 0 where it would
+            not fill one.
+        by_turns: Threads that make as many batches while the network waits for them; 0: they are
+            made while it works.
+    """
+
+    makers: int = 0
+    by_turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """A source that takes other stamps, turned and moved otherwise, in every epoch.
 
@@ -134,18 +162,23 @@ class Drawn:
         rows: Stamps to choose from: `stamp_id`, `kind`, `label`, and what `make` reads.
         redraw: Given rows, and how often each was taken before (n,): the rows to make instead, one
             for one and of the same kinds. Identity for stamps from disk.
-        make: Makes raw stamps from rows, wider than `plan.size_px` where they are to be moved.
+        make: Makes raw stamps from rows, `plan.size_px` wide and moved as told, but not turned.
         plan: How an epoch is put together.
         normalise: What the network sees.
-        makers: Threads that making batches keeps busy; 0 for stamps that are only read.
+        crew: Which threads make batches.
     """
 
     rows: pa.Table
     redraw: Callable[[pa.Table, Ids], pa.Table]
-    make: Callable[[pa.Table], Raw]
+    make: Callable[[pa.Table, Augmentation], Raw]
     plan: Plan
     normalise: Normalisation
-    makers: int = 0
+    crew: Crew = field(default_factory=Crew)
+
+    @property
+    def makers(self) -> int:
+        """Threads that making batches keeps busy; the network gets the others."""
+        return self.crew.makers
 
     @property
     def steps(self) -> int:
@@ -153,24 +186,45 @@ class Drawn:
         return self.plan.steps
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, prepared ahead."""
-        return ahead(self._tasks(epoch), threads=max(1, self.makers), depth=AHEAD)
+        """The batches of an epoch, prepared ahead or by turns with the network."""
+        if self.crew.by_turns:
+            made = together(self._tasks(epoch, BATCHES_A_TURN), threads=self.crew.by_turns)
+        else:
+            made = ahead(self._tasks(epoch), threads=max(1, self.makers), depth=AHEAD)
+        with closing(made):
+            for some in made:
+                yield from some
 
-    def _tasks(self, epoch: int) -> Iterator[Callable[[], Batch]]:
+    def _tasks(self, epoch: int, at_once: int = 1) -> Iterator[Callable[[], list[Batch]]]:
+        """What makes the epoch's batches, so many at once."""
         kinds = np.asarray(self.rows["kind"].to_pylist(), dtype=np.str_)
         order = self.plan.order(kinds, self.rows["stamp_id"].to_numpy(), epoch=epoch)
         before = _occurrence(order) + epoch * self.plan.passes(kinds)
-        for start in range(0, len(order), self.plan.batch_size):
-            part = slice(start, start + self.plan.batch_size)
-            yield partial(self._batch, self.rows.take(pa.array(order[part])), before[part])
+        size = self.plan.batch_size
+        together_rows = size * at_once
+        drawn_rows = max(1, DRAWN_AT_ONCE // together_rows) * together_rows
+        for start in range(0, len(order), drawn_rows):
+            part = slice(start, start + drawn_rows)
+            drawn = _Once(partial(self._drawn, order[part], before[part]))
+            for first in range(0, len(order[part]), together_rows):
+                rows = slice(first, first + together_rows)
+                yield partial(self._made, drawn, before[part], rows)
 
-    def _batch(self, rows: pa.Table, before: Ids) -> Batch:
-        plan, rows = self.plan, self.redraw(rows, before)
+    def _drawn(self, order: Ids, before: Ids) -> pa.Table:
+        """The rows of some batches: drawing costs some ms a call, and next to nothing a row."""
+        return self.redraw(self.rows.take(pa.array(order)), before).combine_chunks()
+
+    def _made(self, drawn: "_Once[pa.Table]", before: Ids, part: slice) -> list[Batch]:
+        plan, before = self.plan, before[part]
+        rows = drawn()[part]
         ids = rows["stamp_id"].to_numpy()
-        raw = self.make(rows)
         how = augmentation(ids, before, seed=plan.seed, max_shift_px=plan.max_shift_px)
-        stamps = self.normalise(augment(raw.pixels, plan.size_px, how), raw.sky_median)
-        return Batch(_side_by_side(stamps), _labels(rows, stamps.device), ids)
+        raw = self.make(rows, how)
+        stamps = self.normalise(turned(raw.pixels, how.symmetry), raw.sky_median)
+        stamps, labels = _side_by_side(stamps), _labels(rows, stamps.device)
+        starts = range(0, len(ids), plan.batch_size)
+        parts = [slice(start, start + plan.batch_size) for start in starts]
+        return [Batch(stamps[at], labels[at], ids[at]) for at in parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +254,32 @@ class Fixed:
             yield Batch(_side_by_side(stamps), labels, rows["stamp_id"].to_numpy())
 
 
-def makers_of(device: Device) -> int:
-    """How many of the device's threads should paint, so that painting keeps up with `small`."""
-    return max(1, round(PAINTING_SHARE * device.threads)) if device.name == "cpu" else 1
+def cut(make: Callable[[pa.Table], Raw], size_px: int) -> Callable[[pa.Table, Augmentation], Raw]:
+    """For `Drawn`: stamps that are there already, moved and cut to `size_px`."""
+
+    def made(rows: pa.Table, how: Augmentation) -> Raw:
+        raw = make(rows)
+        return Raw(moved(raw.pixels, size_px, how), raw.sky_median)
+
+    return made
 
 
-def ahead(tasks: Iterator[Callable[[], T]], *, threads: int, depth: int) -> Iterator[T]:
+def crew_of(device: Device) -> Crew:
+    """How painting and network share the device's threads.
+
+    Painting gets what keeps up with `small`. Where that is less than half a thread, the two take
+    turns, each with all threads: a core of its own would mostly wait, and a thread beside a network
+    that has them all would hold up each of its operations.
+    """
+    if device.name != "cpu":
+        return Crew(makers=1)
+    makers = round(PAINTING_SHARE * device.threads)
+    return Crew(makers, by_turns=0 if makers else device.threads)
+
+
+def ahead(
+    tasks: Iterator[Callable[[], T]], *, threads: int, depth: int
+) -> Generator[T, None, None]:
     """Do `tasks` in threads, `depth` for each in advance, and give their results in order.
 
     An error of a task is raised where its result would be given. Each thread computes alone: cores
@@ -217,6 +291,33 @@ def ahead(tasks: Iterator[Callable[[], T]], *, threads: int, depth: int) -> Iter
             result = waiting.popleft().result()
             waiting.extend(pool.submit(task) for task in islice(tasks, 1))
             yield result
+
+
+def together(tasks: Iterator[Callable[[], T]], *, threads: int) -> Generator[T, None, None]:
+    """Do `threads` of the tasks at once, give their results in order, and only then go on.
+
+    An error of a task is raised where its result would be given.
+    """
+    with ThreadPoolExecutor(threads, "batches", initializer=_alone) as pool:
+        while some := [pool.submit(task) for task in islice(tasks, threads)]:
+            wait(some)
+            for one in some:
+                yield one.result()
+
+
+class _Once(Generic[T]):
+    """A result that several threads ask for and the first one makes."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        """`make` is called when the result is first asked for."""
+        self._make, self._lock, self._made = make, Lock(), list[T]()
+
+    def __call__(self) -> T:
+        """The result."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
 
 
 def _alone() -> None:
@@ -249,4 +350,4 @@ def _labels(rows: pa.Table, device: torch.device) -> Tensor:
             f"{rows['label'].null_count} stamps have no label (kinds: "
             f"{', '.join(sorted(set(rows['kind'].to_pylist())))}); they can be scored, not learnt"
         )
-    return torch.from_numpy(rows["label"].to_numpy().astype(np.float32)).to(device)
+    return sent(rows["label"].to_numpy().astype(np.float32), device)

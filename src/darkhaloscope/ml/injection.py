@@ -5,7 +5,10 @@ while training. Every kind's light goes through the same PSF, dust, pixels and p
 noise of the sky and of the host is in the cutout already.
 """
 
-from dataclasses import dataclass, fields
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +19,37 @@ from torch import Tensor
 from darkhaloscope.core import keys
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.units import ZERO_POINT_MAG
+from darkhaloscope.data import pixels
+from darkhaloscope.lensing.bank import Bank
 from darkhaloscope.lensing.noise import photon_noise
+from darkhaloscope.lensing.profiles import checked
 from darkhaloscope.lensing.snr import arc_snr
-from darkhaloscope.ml.painters import PAINTERS, Camera, batch_of
+from darkhaloscope.ml.painters import (
+    PAINTERS,
+    Batch,
+    Camera,
+    Edge,
+    Ground,
+    Light,
+    Painter,
+    batch_of,
+    host_numbers,
+)
+from darkhaloscope.ml.transfer import sent
 
-__all__ = ["Camera", "Injected", "ground_visible", "paint_rows"]
+__all__ = [
+    "Camera",
+    "Injected",
+    "Pieces",
+    "Work",
+    "add_light",
+    "described",
+    "ground_visible",
+    "paint_rows",
+]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 REFERENCE_BAND = "r"  # its share inside the stamp, and its seeing, stand for the stamp
 
@@ -62,38 +91,190 @@ def paint_rows(
     camera: Camera,
     seed: int,
     device: str = "cpu",
-    measure: bool = True,
+    bank: Bank | None = None,
 ) -> Injected:
-    """Make the stamps of some rows of the manifest.
+    """Make the stamps of some rows of the manifest, and measure what was added.
 
     Args:
         rows: Rows of `manifest`, of any kinds.
-        hosts: The cutout of each row without its pixels: centroid, psfsize, noise, exposures.
+        hosts: The cutout of each row without its pixels: centroid, psfsize, noise, exposures; PSF
+            images, where the camera asks for them.
         cutouts: Pixels of each row's cutout, nmgy, shape (n, band, y, x), at least `size_px` wide.
         camera: How light becomes pixels.
         seed: Of the photon noise, with each row's stamp_id.
         device: Where to paint; the result stays there.
-        measure: False leaves out the S/N ratios, which training does not ask for.
+        bank: Pictures of sources, on that device; None where no row names one.
 
     Raises:
         DataError: a stamp has a pixel that is not finite; the message names the stamps.
         ValueError: a row lacks a number that its kind needs.
     """
-    step = camera.batch_rows
-    parts = [
-        _paint(
-            rows.slice(start, step),
-            hosts.slice(start, step),
-            _tensor(cutouts[start : start + step]).to(device),
-            camera,
-            seed,
-            measure,
+    size = camera.size_px
+    edge = (cutouts.shape[-1] - size) // 2
+    inner = cutouts[..., edge : edge + size, edge : edge + size]
+    numbers = host_numbers(hosts, camera.bands)
+    psfs = psf_images(hosts) if camera.psf_profile == "image" else None
+
+    def painted(part: slice) -> Injected:
+        work = described(
+            rows.slice(part.start, part.stop - part.start),
+            numbers[part],
+            camera=camera,
+            seed=seed,
+            edge_px=edge,
+            bank=bank,
         )
-        for start in range(0, max(rows.num_rows, 1), step)  # one empty batch keeps the shapes
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    return Injected(*[torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Injected)])
+        work = work.to(device)
+        if psfs is not None:
+            work = work.with_psfs(sent(np.array(psfs[part]), device))
+        return _measured(work, _copy(inner[part], device))
+
+    parts = Pieces(camera.batch_rows).each(rows.num_rows, painted)
+    joined = Injected(*[torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Injected)])
+    _check_finite(joined.pixels, rows["stamp_id"].to_numpy())
+    return joined
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be painted on n stamps, checked on the host; then on the device, in two copies.
+
+    Attributes:
+        batch: The numbers of all rows.
+        indices: Photon keys; and rows in the order of their painters, (2, n) int64.
+        groups: Each painter with the first and last of its rows in that order, and how many of
+            them are of its last kind.
+    """
+
+    batch: Batch
+    indices: Tensor
+    groups: tuple[tuple[Painter, slice, int], ...]
+
+    def to(self, device: torch.device | str) -> "Work":
+        """The same on another device; on a GPU nothing waits for the copies."""
+        values = sent(self.batch.values.numpy(), device)
+        indices = sent(self.indices.numpy(), device)
+        return Work(replace(self.batch, values=values), indices, self.groups)
+
+    def with_psfs(self, images: Tensor) -> "Work":
+        """The same with the hosts' PSF images, (n, band, k, k), on the device of the numbers."""
+        return replace(self, batch=replace(self.batch, psf_images=images))
+
+
+def described(
+    rows: pa.Table,
+    hosts: NDArray[np.float64],
+    *,
+    camera: Camera,
+    seed: int,
+    edge_px: Edge,
+    bank: Bank | None = None,
+) -> Work:
+    """What some rows of the manifest ask for.
+
+    Args:
+        rows: Rows of `manifest`, of any kinds.
+        hosts: `painters.host_numbers` of each row's cutout.
+        camera: How light becomes pixels.
+        seed: Of the photon noise, with each row's stamp_id.
+        edge_px: Pixels of the cutout before the stamp's first, one number or (n, 2): along x and y.
+        bank: Pictures of sources, on the device that will paint; None where no row names one.
+
+    Raises:
+        ValueError: a row lacks a number that its kind needs, or it is outside its range.
+    """
+    batch = replace(batch_of(rows, hosts, camera, edge_px=edge_px), bank=bank)
+    has_picture = rows["src_picture"].is_valid().to_numpy()
+    kinds = np.asarray(rows["kind"].to_pylist(), dtype=np.str_)
+    order, groups, start = [], [], 0
+    for painter in PAINTERS:
+        takes = has_picture == painter.has_pictures
+        places = [np.flatnonzero((kinds == kind) & takes) for kind in painter.kinds]
+        place = np.concatenate(places)
+        if not len(place):
+            continue
+        painter.check(batch.take(torch.from_numpy(place), n_last=len(places[-1])))
+        order.append(place)
+        groups.append((painter, slice(start, start + len(place)), len(places[-1])))
+        start += len(place)
+    indices = np.zeros((2, len(kinds)), np.int64)
+    indices[0] = keys.bits(rows["stamp_id"].to_numpy(), seed=seed, stream="photons").view(np.int64)
+    indices[1, :start] = np.concatenate(order) if order else []
+    return Work(batch, torch.from_numpy(indices), tuple(groups))
+
+
+def add_light(work: Work, pixels: Tensor) -> Iterator[tuple[Ground, Light]]:
+    """Add light and its photon noise to stamps, one painter after the other.
+
+    On a GPU nothing is copied to the host, and nothing waits.
+
+    Args:
+        work: On the device of the pixels.
+        pixels: The hosts' stamps, nmgy, (n, band, y, x), contiguous; changed in place.
+
+    Yields:
+        Of each painter: the ground and the light, which is added when the next one is asked for.
+    """
+    photon_keys, order = work.indices
+    for painter, part, n_last in work.groups:
+        rows = order[part]
+        batch = work.batch.take(rows, n_last=n_last)
+        ground = Ground(pixels, rows, batch)
+        with checked():
+            light = painter.paint(batch, ground)
+            noise = photon_noise(
+                light.pixels, batch.per_band("electrons"), photon_keys[rows], stream="photons"
+            )
+        yield ground, light
+        pixels.index_add_(0, rows, noise.add_(light.pixels))
+
+
+class Pieces:
+    """How many rows are worked on at once: half as many once a GPU's memory did not hold them."""
+
+    def __init__(self, rows: int) -> None:
+        """Begin with `rows`, 1 or more."""
+        self.rows = rows
+
+    def each(self, count: int, work: Callable[[slice], T]) -> list[T]:
+        """Results of `work` on consecutive rows, in order; on no rows too, for the shapes' sake.
+
+        What `work` makes of a row may not depend on the rows beside it.
+
+        Raises:
+            torch.OutOfMemoryError: one row is too much.
+        """
+        done: list[T] = []
+        start = 0
+        while start < count or not done:
+            stop = min(start + self.rows, count)
+            if self._is_done(work, slice(start, stop), done):
+                start = stop
+        return done
+
+    def _is_done(self, work: Callable[[slice], T], part: slice, done: list[T]) -> bool:
+        try:
+            done.append(work(part))
+        except torch.OutOfMemoryError:
+            if self.rows == 1:
+                raise
+        else:
+            return True
+        # out of the handler, whose traceback holds the tensors that were made
+        self.rows = max(1, min(self.rows, part.stop - part.start) // 2)
+        log.warning("the device's memory is full: from now on %d stamps at once", self.rows)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return False
+
+
+def psf_images(hosts: pa.Table) -> NDArray[np.float32]:
+    """PSF images of cutouts, shape (n, band, k, k).
+
+    Raises:
+        DataError: a cutout has none.
+    """
+    return pixels.decode(hosts["psf_image"], hosts.field("psf_image"))
 
 
 def ground_visible(
@@ -130,60 +311,40 @@ def ground_visible(
     return np.asarray(is_separate & is_stretched & (arc_snr > VISIBLE_SNR))
 
 
-def _paint(
-    rows: pa.Table, hosts: pa.Table, cutouts: Tensor, camera: Camera, seed: int, measure: bool
-) -> Injected:
-    ids = rows["stamp_id"].to_numpy()
-    edge = (cutouts.shape[-1] - camera.size_px) // 2
-    pixels = cutouts[..., edge : edge + camera.size_px, edge : edge + camera.size_px]
-    kinds = np.asarray(rows["kind"].to_pylist(), dtype=np.str_)
-    batch = batch_of(rows, hosts, pixels, camera, edge_px=edge)
-    n, bands = len(kinds), len(camera.bands)
-    light = torch.zeros_like(pixels)
+def _measured(work: Work, pixels: Tensor) -> Injected:
+    """Paint, and say what was added."""
+    n, bands = pixels.shape[:2]
     nothing = pixels.new_full((n, bands), torch.nan)
-    inside, flux, magnification = nothing.clone(), nothing.clone(), nothing[:, 0].clone()
-    for painted_kinds, painter in PAINTERS.items():
-        place = np.flatnonzero(np.isin(kinds, painted_kinds))
-        if not len(place):
-            continue
-        at = torch.from_numpy(place).to(pixels.device)
-        painted = painter(batch.take(at))
-        light[at], inside[at] = painted.pixels, painted.inside
-        flux[at], magnification[at] = painted.flux, painted.magnification
-    key = torch.from_numpy(keys.bits(ids, seed=seed, stream="photons").view(np.int64))
-    lit = light.flatten(1).any(1).nonzero()[:, 0]  # elsewhere the draws would be multiplied by 0
-    stamps = pixels + light
-    stamps[lit] += photon_noise(
-        light[lit], batch.electrons[lit], key.to(pixels.device)[lit], stream="photons"
-    )
-    _check_finite(stamps, ids)
-    is_dark = torch.isnan(inside)
-    snr, matched, peak = nothing, nothing, nothing
-    if measure:
-        found = arc_snr(light, batch.sky_sigma, batch.variance)
-        snr, matched, peak = (
-            torch.where(is_dark, torch.nan, v) for v in (found.snr, found.matched, found.peak)
-        )
+    snr, matched, peak, added, inside, flux = (nothing.clone() for _ in range(6))
+    magnification = nothing[:, 0].clone()
+    for ground, light in add_light(work, pixels):
+        rows, sky_sigma = ground.rows, ground.batch.per_band("sky_sigma")
+        found = arc_snr(light.pixels, sky_sigma, ground.variance())
+        snr[rows], matched[rows], peak[rows] = found.snr, found.matched, found.peak
+        added[rows], inside[rows] = light.pixels.sum((2, 3)), light.inside
+        flux[rows], magnification[rows] = light.flux, light.magnification
     return Injected(
-        pixels=stamps,
+        pixels=pixels,
         arc_snr=snr,
         arc_snr_mf=matched,
         arc_snr_peak=peak,
-        injected_flux=torch.where(is_dark, torch.nan, light.sum((2, 3))),
-        inside_share=inside[:, camera.bands.index(REFERENCE_BAND)],
+        injected_flux=added,
+        inside_share=inside[:, work.batch.camera.bands.index(REFERENCE_BAND)],
         magnification=magnification,
         src_mag=ZERO_POINT_MAG - 2.5 * torch.log10(flux),
     )
 
 
-def _tensor(pixels: NDArray[np.float32] | Tensor) -> Tensor:
-    """A tensor; pixels that were read from a table may not be written to, and are copied."""
-    return pixels if isinstance(pixels, Tensor) else torch.tensor(pixels)
+def _copy(pixels: NDArray[np.float32] | Tensor, device: str) -> Tensor:
+    """A tensor on the device that may be written to."""
+    if isinstance(pixels, Tensor):
+        return pixels.to(device, copy=True).contiguous()
+    return sent(np.array(pixels, order="C"), device)
 
 
 def _check_finite(stamps: Tensor, ids: NDArray[np.int64]) -> None:
     """Refuse stamps with a pixel that is not finite, by name."""
-    is_finite = torch.isfinite(stamps).flatten(1).all(1).cpu().numpy()
+    is_finite = stamps.sum((1, 2, 3)).isfinite().cpu().numpy()
     if not is_finite.all():
         bad = ids[~is_finite]
         named = ", ".join(str(i) for i in bad[:5]) + (", ..." if len(bad) > 5 else "")

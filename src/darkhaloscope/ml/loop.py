@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from darkhaloscope.core.errors import DataError
-from darkhaloscope.ml.batches import Batch, Source
+from darkhaloscope.ml.batches import Batch, Ids, Source
 from darkhaloscope.ml.recipe import Epoch, Recipe, validation_figures
 from darkhaloscope.ml.saved import write_whole
 
@@ -54,8 +54,27 @@ class Batches:
         yield from self._source.batches(self._module.current_epoch if self._is_training else 0)
 
 
+class Step(NamedTuple):
+    """What is kept of a step until it is read: a result, and which stamps it came from.
+
+    `value` is the loss, or the logits (n,); `is_finite` says of each stamp whether all its pixels
+    are (n,). Both stay on the device.
+    """
+
+    value: Tensor
+    is_finite: Tensor
+    stamp_ids: Ids
+
+    @classmethod
+    def of(cls, batch: Batch, value: Tensor) -> "Step":
+        """A step on a batch."""
+        return cls(value, batch.stamps.sum((1, 2, 3)).isfinite(), batch.stamp_ids)
+
+
 class Training(LightningModule):
     """One network, its running average, and how a step is taken."""
+
+    positive_weight: Tensor
 
     def __init__(
         self, network: nn.Module, training: Source, validation: Source, recipe: Recipe
@@ -67,7 +86,10 @@ class Training(LightningModule):
         self._training, self._validation, self.recipe = training, validation, recipe
         self.figures: dict[str, float] = {}
         self.loss_sum, self.stamps = 0.0, 0
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._unread: list[Step] = []
+        self._seen: list[tuple[Step, Tensor]] = []
+        weight = torch.tensor(recipe.positive_weight)
+        self.register_buffer("positive_weight", weight, persistent=False)
 
     def train_dataloader(self) -> Batches:
         """The batches of the epoch that begins."""
@@ -93,19 +115,35 @@ class Training(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's mean loss."""
-        self.loss_sum, self.stamps = 0.0, 0
+        self.loss_sum, self.stamps, self._unread = 0.0, 0, []
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """Loss of one batch; it has to be finite."""
+        """Loss of one batch; it has to be finite.
+
+        On a GPU it is read later, some steps together: to read it is to wait for the step.
+        """
         logits = self.network(batch.stamps)
-        weight = torch.tensor(self.recipe.positive_weight, device=logits.device)
-        loss = binary_cross_entropy_with_logits(logits, batch.labels, pos_weight=weight)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DataError(_not_finite("training loss", value, batch, self.current_epoch))
-        self.loss_sum += value * len(logits)
-        self.stamps += len(logits)
+        loss: Tensor = binary_cross_entropy_with_logits(
+            logits, batch.labels, pos_weight=self.positive_weight
+        )
+        self._unread.append(Step.of(batch, loss.detach()))
+        if logits.device.type == "cpu":
+            self.read()
         return loss
+
+    def read(self) -> None:
+        """Take the losses of the steps since the last reading from the device, in one copy.
+
+        Raises:
+            DataError: one is not finite; the message names the stamps.
+        """
+        steps, self._unread = self._unread, []
+        values = torch.stack([step.value for step in steps]).tolist() if steps else []
+        for step, value in zip(steps, values, strict=True):
+            if not math.isfinite(value):
+                raise DataError(_not_finite("training loss", value, step, self.current_epoch))
+            self.loss_sum += value * len(step.stamp_ids)
+            self.stamps += len(step.stamp_ids)
 
     def on_train_batch_end(self, *_what: object) -> None:
         """Move the average towards the network; without a decay, all the way."""
@@ -122,23 +160,26 @@ class Training(LightningModule):
                     average.copy_(value)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the validation before."""
+        """Forget the validation before; a loss that was not finite is no validation's fault."""
+        self.read()
         self._seen = []
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Keep the averaged network's logits."""
-        logits = self.average(batch.stamps).float()
-        if not bool(logits.isfinite().all()):
-            raise DataError(_not_finite("validation", math.nan, batch, self.current_epoch))
-        self._seen.append((logits.cpu(), batch.labels.cpu()))
+        self._seen.append((Step.of(batch, self.average(batch.stamps).float()), batch.labels))
 
     def on_validation_epoch_end(self) -> None:
         """Loss, AUROC and completeness over the validation stamps."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        logits = torch.cat([step.value for step, _ in self._seen]).cpu()
+        labels = torch.cat([labels for _, labels in self._seen]).cpu()
+        if not bool(logits.isfinite().all()):
+            bad = next(step for step, _ in self._seen if not bool(step.value.isfinite().all()))
+            raise DataError(_not_finite("validation", math.nan, bad, self.current_epoch))
         self.figures = validation_figures(logits.numpy(), labels.numpy())
 
     def mean_loss(self) -> float:
         """Training loss per stamp over the epoch so far."""
+        self.read()
         return self.loss_sum / max(self.stamps, 1)
 
 
@@ -226,10 +267,10 @@ def weights(module: Training) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
-def _not_finite(what: str, value: float, batch: Batch, epoch: int) -> str:
+def _not_finite(what: str, value: float, step: Step, epoch: int) -> str:
     """One message that names the stamps: those with bad pixels, else the whole batch."""
-    is_bad = ~batch.stamps.isfinite().flatten(1).all(dim=1).cpu().numpy()
-    named = batch.stamp_ids[is_bad] if is_bad.any() else batch.stamp_ids
+    is_bad = ~step.is_finite.cpu().numpy()
+    named = step.stamp_ids[is_bad] if is_bad.any() else step.stamp_ids
     which = "stamps with pixels that are not finite" if is_bad.any() else "all stamps of the batch"
     return (
         f"{what} is {value:g} in epoch {epoch + 1}; {which}: "

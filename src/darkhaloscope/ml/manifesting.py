@@ -25,9 +25,11 @@ from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.units import FWHM_PER_SIGMA, mag_from_nmgy
 from darkhaloscope.lensing import populations, priors
-from darkhaloscope.lensing.asked import Broad, Grid, Physical, Range, Sources
+from darkhaloscope.lensing.asked import Broad, Grid, Physical, Range
 from darkhaloscope.lensing.priors import Columns, Hosts, Ids, Values
 from darkhaloscope.ml import roles
+from darkhaloscope.ml import sources as banks
+from darkhaloscope.ml.sources import SourceBank
 
 Flags = NDArray[np.bool_]
 
@@ -61,7 +63,7 @@ class Settings(Protocol):
     @property
     def physical(self) -> Physical: ...  # noqa: D102
     @property
-    def sources(self) -> Sources: ...  # noqa: D102
+    def sources(self) -> banks.DrawnSources: ...  # noqa: D102
     @property
     def shapes(self) -> Any: ...  # noqa: D102
     @property
@@ -94,7 +96,14 @@ def hosts_of(splits: pa.Table, cutouts: pa.Table, bands: Sequence[str]) -> pa.Ta
     return table.filter(pc.is_null(beside["refused"]))
 
 
-def draw(hosts: pa.Table, *, split: str, config: Settings, epoch: int = 0) -> pa.Table:
+def draw(
+    hosts: pa.Table,
+    *,
+    split: str,
+    config: Settings,
+    epoch: int = 0,
+    sources: SourceBank | None = None,
+) -> pa.Table:
     """All stamps to make of the galaxies of one split.
 
     Args:
@@ -102,6 +111,7 @@ def draw(hosts: pa.Table, *, split: str, config: Settings, epoch: int = 0) -> pa
         split: train, val, calib or test.
         config: Settings of the manifest.
         epoch: 0 for what the stage writes; each higher one gives every kind other copies.
+        sources: Pictures of galaxies, where the settings ask for any.
 
     Returns:
         Rows of `schemas.manifest`, galaxy by galaxy in the order of `hosts`, kinds in the order
@@ -123,7 +133,7 @@ def draw(hosts: pa.Table, *, split: str, config: Settings, epoch: int = 0) -> pa
         place = np.repeat(playing, plan.copies[kind])
         copy = np.tile(np.arange(plan.copies[kind]), len(playing))
         copy = copy + epoch * plan.copies[kind]
-        rows, kept = _rows(hosts.take(pa.array(place)), kind, copy, plan, config)
+        rows, kept = _rows(hosts.take(pa.array(place)), kind, copy, plan, config, sources)
         tables.append(rows.filter(pa.array(kept)))
         places.append(place[kept])
     joined = pa.concat_tables(tables)
@@ -131,7 +141,14 @@ def draw(hosts: pa.Table, *, split: str, config: Settings, epoch: int = 0) -> pa
     return _without_absent_pairs(joined.take(pa.array(order)))
 
 
-def redraw(rows: pa.Table, hosts: pa.Table, *, config: Settings, epoch: int) -> pa.Table:
+def redraw(
+    rows: pa.Table,
+    hosts: pa.Table,
+    *,
+    config: Settings,
+    epoch: int,
+    sources: SourceBank | None = None,
+) -> pa.Table:
     """Other injections for the same galaxies and kinds: one row for each of `rows`, in order.
 
     Args:
@@ -139,6 +156,7 @@ def redraw(rows: pa.Table, hosts: pa.Table, *, config: Settings, epoch: int) -> 
         hosts: Rows of `hosts_of` that hold their galaxies.
         config: Settings of the manifest.
         epoch: 0 gives the rows themselves.
+        sources: Pictures of galaxies, where the settings ask for any.
 
     Raises:
         DataError: a row's galaxy is not among the hosts.
@@ -154,7 +172,7 @@ def redraw(rows: pa.Table, hosts: pa.Table, *, config: Settings, epoch: int) -> 
     for kind in np.unique(kinds).tolist():
         place = np.flatnonzero(kinds == kind)
         copy = rows["copy"].to_numpy()[place] + epoch * plan.copies[kind]
-        drawn, _ = _rows(hosts.take(at.take(pa.array(place))), kind, copy, plan, config)
+        drawn, _ = _rows(hosts.take(at.take(pa.array(place))), kind, copy, plan, config, sources)
         tables.append(drawn)
         places.append(place)
     order = np.argsort(np.concatenate(places), kind="stable")
@@ -169,7 +187,12 @@ def sky_rows(hosts: pa.Table, bands: Sequence[str]) -> pa.Table:
 
 
 def _rows(
-    hosts: pa.Table, kind: str, copy: NDArray[np.int64], plan: roles.SetPlan, config: Settings
+    hosts: pa.Table,
+    kind: str,
+    copy: NDArray[np.int64],
+    plan: roles.SetPlan,
+    config: Settings,
+    sources: SourceBank | None,
 ) -> tuple[pa.Table, Flags]:
     """One stamp of a kind per row of `hosts`, and which of them stay."""
     target = hosts["target_id"].to_numpy()
@@ -191,6 +214,17 @@ def _rows(
     ids = lens_id if kind == "companion" else stamp_id
     columns, kept = _light(ids, hosts, kind, plan, config)
     texts["source_id"] = _source_id(ids, hosts)
+    if kind not in PAINTED:
+        chosen = banks.choose(
+            ids,
+            {name: columns[name] for name in ("src_z", "src_mag_r", "src_r_eff_arcsec")},
+            split=_split_of(hosts),
+            bank=sources,
+            sources=config.sources,
+            bands=config.bands,
+            seed=config.seed,
+        )
+        texts |= _as_pictures(columns, texts["source_id"], chosen, config.bands)
     if kind != "lens":
         columns.pop("weight_population", None)
         kept = np.ones(len(copy), bool)
@@ -327,8 +361,34 @@ def _is_usable(hosts: pa.Table, plan: roles.SetPlan, config: Settings) -> Flags:
 
 def _source_id(ids: Ids, hosts: pa.Table) -> Ids:
     """Ids of sources, which no two splits share: the lowest two bits name the split."""
+    return (ids & ~np.int64(3)) | np.int64(SPLIT_BITS[_split_of(hosts)])
+
+
+def _split_of(hosts: pa.Table) -> str:
+    """The one split of some hosts; that of none is of no consequence."""
     (split,) = pc.unique(hosts["split"]).to_pylist() or ["train"]
-    return (ids & ~np.int64(3)) | np.int64(SPLIT_BITS[split])
+    return str(split)
+
+
+def _as_pictures(
+    columns: Columns, source_id: Ids, chosen: banks.Chosen, bands: Sequence[str]
+) -> dict[str, Any]:
+    """What a picture has of its own, as columns; `columns` loses or changes what it replaces."""
+    is_picture = chosen.picture >= 0
+    for band in bands:
+        colour = chosen.colour[band]
+        known = np.isfinite(colour)
+        mag = np.where(known, columns["src_mag_r"] + colour, columns[f"src_mag_{band}"])
+        columns[f"src_mag_{band}"] = mag
+    columns["src_phi_deg"] = np.where(is_picture, chosen.phi_deg, columns["src_phi_deg"])
+    own_shape = {name: columns.pop(name).astype(np.float32) for name in ("src_n", "src_q")}
+    return {
+        "source_id": np.where(is_picture, chosen.source_id, source_id),
+        "src_kind": pa.array(chosen.kind.tolist(), pa.string()),
+        "src_picture": pa.array(chosen.picture.astype(np.int32), mask=~is_picture),
+        "src_is_mirrored": pa.array(chosen.is_mirrored, mask=~is_picture),
+        **{name: pa.array(values, mask=is_picture) for name, values in own_shape.items()},
+    }
 
 
 def _at(span: Range, uniform: Values) -> Values:

@@ -19,6 +19,7 @@ from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.data import pixels
 from darkhaloscope.data.pixels import Layout, Pixels
+from darkhaloscope.ml.transfer import sent
 
 Ids = NDArray[np.int64]
 
@@ -31,6 +32,18 @@ class Raw(NamedTuple):
 
     pixels: Tensor
     sky_median: Tensor
+
+
+class View(NamedTuple):
+    """A square part of each of n images.
+
+    Attributes:
+        size_px: Its width.
+        edge_px: Pixels of the image before its first, along x and y, (n, 2).
+    """
+
+    size_px: int
+    edge_px: Ids
 
 
 class PixelTable:
@@ -83,6 +96,7 @@ class PixelTable:
         fetch: Callable[[Ids], Pixels],
         *,
         of: str,
+        what: str = "pixels",
         pixel_scale_arcsec: float,
         bands: tuple[str, ...],
         folder: Path,
@@ -94,6 +108,7 @@ class PixelTable:
             heads: As in the constructor.
             fetch: Pixels (n, band, y, x) of n ids, in their order.
             of: Column of the ids.
+            what: Name of what is held, for its file.
             pixel_scale_arcsec: Width of a pixel.
             bands: Of the pixels.
             folder: Holds the file where there are too many for memory.
@@ -104,7 +119,7 @@ class PixelTable:
         for start in range(0, len(ids), FETCHED_AT_ONCE):
             block = fetch(ids[start : start + FETCHED_AT_ONCE])
             if start == 0:
-                held = _room((len(ids), *block.shape[1:]), folder / f"{of}.pixels")
+                held = _room((len(ids), *block.shape[1:]), folder / f"{of}.{what}")
             held[start : start + len(block)] = block
         layout = Layout(bands, held.shape[-1], pixel_scale_arcsec)
         return cls(heads, [held], layout, of=of, device=device)
@@ -134,21 +149,38 @@ class PixelTable:
             )
         return np.asarray(self._order[place], np.int64)
 
-    def raw(self, positions: Ids) -> Raw:
-        """Pixels (n, band, y, x) and sky median (n, band) at `positions`, on the device."""
-        sky = torch.from_numpy(self._sky[positions]).to(self._device)
-        if self._on_device is not None:
-            return Raw(self._on_device[torch.from_numpy(positions).to(self._device)], sky)
-        return Raw(torch.from_numpy(self._gathered(positions)), sky)
+    def raw(self, positions: Ids, view: "View | None" = None) -> Raw:
+        """Pixels (n, band, y, x) and sky median (n, band) at `positions`, on the device.
 
-    def _gathered(self, positions: Ids) -> Pixels:
-        if len(self._parts) == 1:
-            return np.asarray(self._parts[0][positions])
-        found = np.empty((len(positions), *self._layout.shape), np.float32)
+        Args:
+            positions: Rows of the table, (n,).
+            view: Which part of the pixels is wanted; None: all.
+        """
+        sky = sent(self._sky[positions], self._device)
+        if self._on_device is None:
+            return Raw(torch.from_numpy(self._gathered(positions, view)), sky)
+        rows = sent(positions, self._device)
+        if view is None:
+            return Raw(self._on_device[rows], sky)
+        band = torch.arange(len(self._layout.bands), device=self._device)
+        along = torch.arange(view.size_px, device=self._device)
+        x, y = (sent(edge, self._device)[:, None] + along for edge in view.edge_px.T.copy())
+        at = (rows[:, None, None, None], band[:, None, None], y[:, None, :, None])
+        return Raw(self._on_device[(*at, x[:, None, None, :])], sky)
+
+    def _gathered(self, positions: Ids, view: "View | None") -> Pixels:
         part = np.searchsorted(self._starts, positions, side="right") - 1
-        for number in np.unique(part):
-            at = part == number
-            found[at] = self._parts[number][positions[at] - self._starts[number]]
+        within = positions - self._starts[part]
+        size = self._layout.size if view is None else view.size_px
+        found = np.empty((len(positions), len(self._layout.bands), size, size), np.float32)
+        if view is None:
+            for number in np.unique(part):
+                at = part == number
+                found[at] = self._parts[number][within[at]]
+            return found
+        places = zip(part.tolist(), within.tolist(), *view.edge_px.T.tolist(), strict=True)
+        for out, (number, row, x, y) in zip(found, places, strict=True):
+            out[:] = self._parts[number][row, :, y : y + size, x : x + size]
         return found
 
     def _sent(self) -> Tensor:

@@ -11,6 +11,7 @@ by whole pixels, both named draws. A shift by less than a pixel would have to be
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkhaloscope.core import keys
+from darkhaloscope.lensing import cpu
+from darkhaloscope.ml.transfer import sent
 
 SIGMA_PER_MAD = 1.4826  # of a normal distribution
 FIRST_RUN_CLIP = 10.0  # sigma; it flattens bright arcs, which is why it is not the default
@@ -66,12 +69,29 @@ class Normalisation:
 
 
 def _asinh(pixels: Tensor, sky_median: Tensor, softening: tuple[float, ...]) -> Tensor:
-    per_band = torch.tensor(softening, dtype=pixels.dtype, device=pixels.device)[:, None, None]
+    if _is_compiled(pixels) and pixels.is_contiguous():
+        from darkhaloscope.ml.compiled import asinh_rows
+
+        normed = torch.empty_like(pixels)
+        asinh_rows(
+            pixels.flatten(2).numpy(),
+            sky_median.to(pixels.dtype).contiguous().numpy(),
+            np.asarray(softening, np.float32),
+            normed.flatten(2).numpy(),
+        )
+        return normed
+    per_band = _per_band(softening, pixels.dtype, pixels.device)
     scaled = (pixels - sky_median[:, :, None, None]) / per_band
     # asinh(x) = sign(x) log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))): torch.asinh is not vectorised on a
     # CPU, and takes a tenth of the time of training there.
     size, square = scaled.abs(), scaled.square()
     return size.add_(square / (square + 1).sqrt_().add_(1)).log1p_().copysign_(scaled)
+
+
+@lru_cache(maxsize=16)
+def _per_band(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One value a band, (band, 1, 1); made once, as each making is a wait for a GPU."""
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 def _first_run(pixels: Tensor, _sky_median: Tensor, _softening: tuple[float, ...]) -> Tensor:
@@ -154,25 +174,12 @@ def crop(pixels: Tensor, size: int, shift_x: Tensor, shift_y: Tensor) -> Tensor:
         shift_y: Whole pixels by which the view moves up, shape (n,).
 
     Returns:
-        Shape (n, band, size, size), in memory with the bands of a pixel side by side.
+        Shape (n, band, size, size).
 
     Raises:
         ValueError: `size` does not fit, or would move the centre by half a pixel.
     """
-    height, width = pixels.shape[-2:]
-    if size > min(height, width) or (height - size) % 2 or (width - size) % 2:
-        raise ValueError(f"cannot cut {size} px about the centre of {height} x {width} px")
-    rows = _mirrored(shift_y, size, height, pixels.device)[:, :, None]
-    columns = _mirrored(shift_x, size, width, pixels.device)[:, None, :]
-    stamp = torch.arange(len(pixels), device=pixels.device)[:, None, None]
-    return pixels[stamp, :, rows, columns].permute(0, 3, 1, 2)
-
-
-def _mirrored(shift: Tensor, size: int, full: int, device: torch.device) -> Tensor:
-    """Index of each pixel along one axis, shape (n, size)."""
-    index = torch.arange(size, device=device) + (full - size) // 2 + shift.to(device)[:, None]
-    index = index.abs()
-    return torch.where(index > full - 1, 2 * (full - 1) - index, index)
+    return _seen(pixels, size, shift_x, shift_y, torch.zeros_like(shift_x))
 
 
 def turned(stamps: Tensor, symmetry: NDArray[np.int64]) -> Tensor:
@@ -182,16 +189,62 @@ def turned(stamps: Tensor, symmetry: NDArray[np.int64]) -> Tensor:
         stamps: Square, shape (n, band, y, x).
         symmetry: 0-7, shape (n,), as in `Augmentation`.
     """
-    result = torch.empty_like(stamps)
-    for element in range(SYMMETRIES):
-        at = torch.from_numpy(np.flatnonzero(symmetry == element)).to(stamps.device)
-        if len(at):
-            part = torch.rot90(stamps[at], element % 4, dims=(-2, -1))
-            result[at] = part.flip(-1) if element >= 4 else part
-    return result
+    at = sent(symmetry, stamps.device)
+    unmoved_at = torch.zeros_like(at)
+    return _seen(stamps, stamps.shape[-1], unmoved_at, unmoved_at, at)
+
+
+def moved(stamps: Tensor, size: int, how: Augmentation) -> Tensor:
+    """Move and cut to `size` each stamp, without a turn; shape (n, band, size, size)."""
+    shifts = sent(np.stack([how.shift_x, how.shift_y]), stamps.device)
+    return crop(stamps, size, *shifts.unbind())
 
 
 def augment(stamps: Tensor, size: int, how: Augmentation) -> Tensor:
     """Move, cut to `size` and turn each stamp; shape (n, band, size, size)."""
-    shift_x, shift_y = torch.from_numpy(how.shift_x), torch.from_numpy(how.shift_y)
-    return turned(crop(stamps, size, shift_x, shift_y), how.symmetry)
+    drawn = sent(np.stack([how.shift_x, how.shift_y, how.symmetry]), stamps.device)
+    return _seen(stamps, size, *drawn.unbind())
+
+
+def _seen(pixels: Tensor, size: int, shift_x: Tensor, shift_y: Tensor, symmetry: Tensor) -> Tensor:
+    """Move, cut and turn in one go: each pixel of the result is taken from where it was."""
+    height, width = pixels.shape[-2:]
+    if size > min(height, width) or (height - size) % 2 or (width - size) % 2:
+        raise ValueError(f"cannot cut {size} px about the centre of {height} x {width} px")
+    rows = _mirrored(shift_y, size, height, pixels.device)
+    columns = _mirrored(shift_x, size, width, pixels.device)
+    turns, bands = _turns(size, pixels.device), pixels.shape[1]
+    if _is_compiled(pixels) and pixels.is_contiguous():
+        from darkhaloscope.ml.compiled import seen_rows
+
+        seen = torch.empty(len(pixels), bands, size, size)
+        seen_rows(
+            pixels.flatten(2).numpy(), rows.numpy(), columns.numpy(), width,
+            turns.int().numpy()[symmetry.numpy()], seen.flatten(2).numpy(),
+        )  # fmt: skip
+        return seen
+    view = (width * rows[:, :, None] + columns[:, None, :]).flatten(1)
+    view = view.gather(1, turns[symmetry])
+    taken = pixels.flatten(2).gather(2, view[:, None].expand(-1, bands, -1))
+    return taken.view(-1, bands, size, size)
+
+
+def _is_compiled(pixels: Tensor) -> bool:
+    """Whether the compiled loops do it."""
+    return pixels.device.type == "cpu" and pixels.dtype == torch.float32 and cpu.is_available()
+
+
+@lru_cache(maxsize=16)
+def _turns(size: int, device: torch.device) -> Tensor:
+    """Which pixel of a square each pixel of its eight turned forms shows, (8, size^2)."""
+    square = torch.arange(size**2).view(size, size)
+    quarters = [torch.rot90(square, quarter, dims=(0, 1)) for quarter in range(4)]
+    mirrored = [quarter.flip(1) for quarter in quarters]
+    return torch.stack([*quarters, *mirrored]).flatten(1).to(device)
+
+
+def _mirrored(shift: Tensor, size: int, full: int, device: torch.device) -> Tensor:
+    """Index of each pixel along one axis, shape (n, size)."""
+    index = torch.arange(size, device=device) + (full - size) // 2 + shift.to(device)[:, None]
+    index = index.abs()
+    return torch.where(index > full - 1, 2 * (full - 1) - index, index)

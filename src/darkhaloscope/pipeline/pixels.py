@@ -19,21 +19,27 @@ class StoredPixels:
 
     def stamps(self, stamp_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Stamps in the order of the ids, shape (n, band, y, x), nmgy."""
-        return _gather(self.stamp_paths, "stamp_id", stamp_ids)
+        return _gather(self.stamp_paths, "stamp_id", stamp_ids, "pixels")
 
     def cutouts(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cutouts in the order of the ids, shape (n, band, y, x), nmgy."""
-        return _gather(self.cutout_paths, "target_id", target_ids)
+        return _gather(self.cutout_paths, "target_id", target_ids, "pixels")
+
+    def psf_images(self, target_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """PSF images of the cutouts in the order of the ids, shape (n, band, k, k)."""
+        return _gather(self.cutout_paths, "target_id", target_ids, "psf_image")
 
 
-def _gather(paths: tuple[str, ...], column: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+def _gather(
+    paths: tuple[str, ...], column: str, ids: NDArray[np.int64], of: str
+) -> NDArray[np.float32]:
     wanted = np.unique(np.asarray(ids, np.int64))
     found_ids, found = [], []
     for path in paths:
-        table = store.rows_where(path, column, pa.array(wanted))
+        table = store.rows_where(path, column, pa.array(wanted), columns=[column, of])
         if table.num_rows:
             found_ids.append(table[column].to_numpy())
-            found.append(pixels.decode(table["pixels"], table.field("pixels")))
+            found.append(pixels.decode(table[of], table.field(of)))
     held = np.concatenate(found_ids) if found else np.empty(0, np.int64)
     missing = np.setdiff1d(wanted, held)
     if len(missing):

@@ -26,6 +26,7 @@ from darkhaloscope.core.contracts import Device, Input, Report, Scratch, Stage, 
 from darkhaloscope.core.errors import DarkHaloScopeError, DataError
 from darkhaloscope.core.settings.base import StageConfig
 from darkhaloscope.data import store
+from darkhaloscope.pipeline import sources
 from darkhaloscope.pipeline.layout import Layout, set_of
 from darkhaloscope.pipeline.pixels import StoredPixels
 from darkhaloscope.pipeline.registry import stage_named
@@ -91,6 +92,8 @@ class Task:
                 made_of.append(f"{wanted.table} {_content(path)}")
         if "device" in stage.needs and stage.output is None:
             made_of.append(self.device.name)  # a network trained elsewhere is another network
+        if "sources" in stage.needs and (bank := sources.digest_of(self.layout.config)):
+            made_of.append(f"sources {bank}")
         if stage.external is not None:
             made_of.append(stage.external(self._named(key), paths, self.survey))
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
@@ -205,7 +208,10 @@ class Task:
         ids = pc.unique(piece["target_id"])
         schema = wanted.schema(self._config(key).bands)
         found = [
-            schemas.conform(store.rows_where(p, "target_id", ids), schema, where=p) for p in paths
+            schemas.conform(
+                store.rows_where(p, "target_id", ids, columns=schema.names), schema, where=p
+            )
+            for p in paths
         ]
         return pa.concat_tables(found)
 
@@ -231,6 +237,10 @@ class Task:
             elif need == "pixels":
                 made[need] = StoredPixels(
                     self._pixel_paths("stamps", key), self._pixel_paths("cutouts", key)
+                )
+            elif need == "sources":
+                made[need] = sources.opened(
+                    self.layout.config, sources_lock(self.layout.config.root)
                 )
             elif need == "model":
                 made[need] = self._model(key, held)
@@ -309,6 +319,11 @@ def scratch_folder(root: str) -> Path:
         name = hashlib.sha256(root.encode()).hexdigest()[:16]
         return Path.home() / ".cache" / "darkhaloscope" / "scratch" / name
     return Path(root) / ".scratch"
+
+
+def sources_lock(root: str) -> Path:
+    """Where workers of this machine agree who builds the bank of sources."""
+    return scratch_folder(root) if "://" in root else Path(root) / "sources"
 
 
 def _content(path: str) -> str:

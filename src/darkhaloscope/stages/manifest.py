@@ -16,12 +16,22 @@ from darkhaloscope.core.contracts import Input, Stage
 from darkhaloscope.core.schemas import Bands
 from darkhaloscope.core.settings.manifest import ManifestConfig
 from darkhaloscope.ml import manifesting
+from darkhaloscope.ml.sources import SourceBank
 
 
-def run(splits: pa.Table, cutouts: pa.Table, *, config: ManifestConfig) -> pa.Table:
+def run(
+    splits: pa.Table,
+    cutouts: pa.Table,
+    *,
+    config: ManifestConfig,
+    sources: SourceBank | None = None,
+) -> pa.Table:
     """Draw the stamps of one tile: those of each set, then the sky."""
     hosts = manifesting.hosts_of(splits, cutouts, config.bands)
-    drawn = [manifesting.draw(hosts, split=name, config=config) for name in sorted(config.sets)]
+    drawn = [
+        manifesting.draw(hosts, split=name, config=config, sources=sources)
+        for name in sorted(config.sets)
+    ]
     return pa.concat_tables([*drawn, manifesting.sky_rows(hosts, config.bands)])
 
 
@@ -34,9 +44,10 @@ def seeing_and_refusals(bands: Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="manifest",
-    version=1,
+    version=2,
     run=run,
     inputs=(Input("splits", schemas.splits), Input("cutouts", seeing_and_refusals)),
     output=schemas.manifest,
     partition="tile",
+    needs=("sources",),
 )

@@ -20,10 +20,11 @@ from darkhaloscope.core.contracts import Device, Input, PixelSource, Scratch, St
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.model import ModelConfig
 from darkhaloscope.ml import fresh, networks, saved
-from darkhaloscope.ml.batches import Drawn, Fixed, Plan, makers_of
+from darkhaloscope.ml.batches import Drawn, Fixed, Plan, crew_of, cut
 from darkhaloscope.ml.fit import LOG_FILE, Fitted, fit
 from darkhaloscope.ml.pixel_table import Ids, PixelTable, Raw
 from darkhaloscope.ml.recipe import Recipe
+from darkhaloscope.ml.sources import SourceBank
 from darkhaloscope.ml.transforms import Normalisation
 
 HISTORY = "history.csv"
@@ -43,6 +44,7 @@ def run(
     scratch: Scratch,
     device: Device,
     config: ModelConfig,
+    sources: SourceBank | None = None,
 ) -> Path:
     """Train, and return the folder to publish.
 
@@ -55,6 +57,7 @@ def run(
         scratch: Holds the training's state and what is published.
         device: Where it trains.
         config: Settings.
+        sources: Pictures of galaxies, where the manifest's settings ask for any.
 
     Raises:
         DataError: train or val lack what is needed, or a loss is not finite.
@@ -63,14 +66,15 @@ def run(
     shelf = partial(_shelf, pixels=pixels, folder=scratch.path, device=device, config=config)
     if config.data == "cutouts":
         rows = _labelled(manifest, "train", config)
-        training = _fresh(rows, splits, cutouts, shelf, normalise, device, config)
+        training = _fresh(rows, splits, cutouts, shelf, normalise, device, config, sources)
     else:
         rows = _labelled(stamps, "train", config)
         stored = shelf(rows, of="stamp_id")
-        training = Drawn(rows, _as_they_are, partial(_raw, stored), _plan(config), normalise)
+        make = cut(partial(_raw, stored), config.stamps.size_px)
+        training = Drawn(rows, _as_they_are, make, _plan(config), normalise)
     judged = _labelled(stamps, "val", config)
-    make = partial(_raw, shelf(judged, of="stamp_id"))
-    validation = Fixed(judged, make, config.batch_size, config.stamps.size_px, normalise)
+    held = partial(_raw, shelf(judged, of="stamp_id"))
+    validation = Fixed(judged, held, config.batch_size, config.stamps.size_px, normalise)
     network = networks.make(config.network, bands=len(config.bands), seed=config.seed)
     recipe = Recipe(**config.model_dump(include=set(RECIPE)))
     fitted = fit(network, training, validation, recipe=recipe, scratch=scratch.path, device=device)
@@ -85,11 +89,13 @@ def _fresh(
     normalise: Normalisation,
     device: Device,
     config: ModelConfig,
+    sources: SourceBank | None,
 ) -> Drawn:
     """Injections drawn again for every epoch, on the galaxies of `rows`."""
     galaxies = pc.unique(rows["target_id"])
     used = splits.filter(pc.is_in(splits["target_id"], value_set=galaxies))
     held = cutouts.filter(pc.is_in(cutouts["target_id"], value_set=galaxies))
+    has_psfs = config.stamps.psf_profile == "image"
     injections = fresh.Injections(
         used,
         shelf(held, of="target_id"),
@@ -97,9 +103,12 @@ def _fresh(
         config.stamps,
         margin_px=config.max_shift_px,
         device=device,
+        psfs=shelf(held, of="target_id", what="psf_images") if has_psfs else None,
+        sources=sources,
     )
-    makers = makers_of(device)
-    return Drawn(rows, injections.redraw, injections.make, _plan(config), normalise, makers)
+    return Drawn(
+        rows, injections.redraw, injections.make, _plan(config), normalise, crew_of(device)
+    )
 
 
 def _labelled(table: pa.Table, split: str, config: ModelConfig) -> pa.Table:
@@ -115,14 +124,16 @@ def _labelled(table: pa.Table, split: str, config: ModelConfig) -> pa.Table:
 
 
 def _shelf(
-    heads: pa.Table, *, of: str, pixels: PixelSource, folder: Path, device: Device,
-    config: ModelConfig,
+    heads: pa.Table, *, of: str, what: str = "pixels", pixels: PixelSource, folder: Path,
+    device: Device, config: ModelConfig,
 ) -> PixelTable:  # fmt: skip
-    """The pixels of some rows of stamps or cutouts, read once."""
+    """The pixels of some rows of stamps or cutouts, or the cutouts' PSF images, read once."""
+    of_cutouts = pixels.psf_images if what == "psf_images" else pixels.cutouts
     return PixelTable.fetched(
         heads,
-        pixels.stamps if of == "stamp_id" else pixels.cutouts,
+        pixels.stamps if of == "stamp_id" else of_cutouts,
         of=of,
+        what=what,
         pixel_scale_arcsec=config.pixel_scale_arcsec,
         bands=config.bands,
         folder=folder,
@@ -188,7 +199,7 @@ def _stamps_read(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="model",
-    version=2,
+    version=3,
     run=run,
     inputs=(
         Input("splits", schemas.splits, scope="whole"),
@@ -198,5 +209,5 @@ STAGE = Stage(
     ),
     output=None,
     partition="model",
-    needs=("pixels", "scratch", "device"),
+    needs=("pixels", "scratch", "device", "sources"),
 )

@@ -1,7 +1,8 @@
 """Report: every figure of a model's scores, as a page, as JSON and as a table.
 
 In:  scores of the sets `test` and `calib`; splits and cutouts without pixels, for the counts;
-     candidates, where the run has them; pixels of the few stamps that the galleries show.
+     manifest, for what was drawn; candidates, where the run has them; pixels of the few stamps that
+     the galleries show.
 Out: a folder with index.html, metrics.json and metrics.parquet.
 
 The operating points have thresholds that were chosen on `calib` and are measured on `test`. Tables,
@@ -24,13 +25,15 @@ import pyarrow.parquet as pq
 from darkhaloscope.core import schemas
 from darkhaloscope.core.contracts import Input, PixelSource, Scratch, Stage
 from darkhaloscope.core.settings.report import ReportConfig
-from darkhaloscope.evaluate import html, metrics, pictures, plots, rows
+from darkhaloscope.evaluate import drawn, html, metrics, pictures, plots, published, rows
 from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import Evaluation, Plan
-from darkhaloscope.evaluate.rows import Rows
+from darkhaloscope.evaluate.rows import Floats, Rows
 
 RESOLUTION = ("theta_e_arcsec", "theta_e_over_fwhm_r", "theta_e_over_psfsize_r")
 PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
+GROUP_THETA_E_ARCSEC = 2.5  # from here on a lens is likelier a group: docs/populations.md
+OF_MANIFEST = ("theta_e_arcsec", "lens_z", "src_z", "src_mag_r", "src_r_eff_arcsec")
 
 
 def run(
@@ -38,6 +41,7 @@ def run(
     scores: pa.Table,
     splits: pa.Table,
     cutouts: pa.Table,
+    manifest: pa.Table,
     scratch: Scratch,
     pixels: PixelSource,
     config: ReportConfig,
@@ -56,7 +60,8 @@ def run(
         where = f"scores of {config.model}, set {name}"
         sets[name] = rows.from_scores(chosen, weight=weight, columns=columns, where=where)
     result = metrics.evaluate(sets["test"], _plan(config), calib=sets["calib"])
-    figures = metrics.finite(result.metrics)
+    lenses = _lenses(manifest, scores, config)
+    figures = metrics.finite({**result.metrics, "drawn": _drawn(lenses)})
     folder = scratch.path / "report"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False)
@@ -69,11 +74,13 @@ def run(
         title=f"Lens finder “{config.model}”: what it finds and what it misses",
         subtitle=f"Tested on {_population(config)}; bands {' '.join(config.bands)}.",
         metrics=figures,
-        plots=_plots(result, sets["test"], figures, best),
+        plots={**_plots(result, sets["test"], figures, best), **_plot_of_drawn(lenses)},
         best_fpr=best,
         splits=_shares(splits),
         refused=_refused(cutouts),
         n_targets=cutouts.num_rows,
+        drawn=figures["drawn"],
+        samples=published.SAMPLES,
         galleries=_galleries(test, top, figures, pixels, config),
         candidates=[] if top is None else _top(top.slice(0, config.top_candidates), config),
         cautions=cautions(figures, result, config),
@@ -90,7 +97,7 @@ def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfi
     n_regions = figures["n_regions"] or 0
     said = [
         "As the recall of real lenses: the lenses here are injected, and real sources have more "
-        "structure than the light profiles that were painted.",
+        f"structure than {_painted(figures['sources_by_kind'])}.",
         "As a figure for all lenses where it is that of a stratum: name the stratum beside it.",
         f"For false-positive rates below {lowest}: {figures['n_negatives']:,} negatives cannot "
         f"bound them.",
@@ -103,6 +110,10 @@ def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfi
         )
     else:
         said.append("Below the contamination floor: some negatives may be undiscovered lenses.")
+    if figures["illustrative"]:
+        said.append(
+            f"As more than an example of what real sources give: {figures['illustrative']}."
+        )
     if missing:
         said.append(f"For kinds of negative that the test set does not hold: {', '.join(missing)}.")
     spread = "differences from region to region are not in the intervals"
@@ -110,6 +121,15 @@ def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfi
         *said,
         f"For other parts of the sky than the {n_regions} regions of the test set: {spread}.",
     ]
+
+
+def _painted(sources_by_kind: Mapping[str, int]) -> str:
+    """What the sources were, in words."""
+    if "catalogue" in sources_by_kind:
+        return "most of those painted: only a part of them are pictures of real galaxies"
+    if "clumpy" in sources_by_kind:
+        return "the light profiles and the generated galaxies that were painted"
+    return "the light profiles that were painted"
 
 
 def _plan(config: ReportConfig) -> Plan:
@@ -146,6 +166,79 @@ def _plots(
         "scores": plots.score_distributions(test),
         "completeness": plots.completeness(figures, axes, fpr),
     }
+
+
+def _lenses(
+    manifest: pa.Table, scores: pa.Table, config: ReportConfig
+) -> dict[str, dict[str, Floats]]:
+    """The injected lenses of each split: their numbers, and what was measured of painted ones."""
+    snr = [f"arc_snr_{b}" for b in config.bands]
+    manifest = manifest.sort_by("stamp_id")  # sums do not depend on the order of tiles
+    made = {}
+    for split in ("train", "val", "calib", "test"):
+        mine = manifest.filter(
+            pc.and_(pc.equal(manifest["kind"], "lens"), pc.equal(manifest["split"], split))
+        )
+        if not mine.num_rows:
+            continue
+        at = pc.index_in(mine["stamp_id"], value_set=scores["stamp_id"].combine_chunks())
+        beside = scores.take(at)
+        best = np.stack([_floats(beside[name]) for name in snr])
+        measured = np.isfinite(best).any(0)
+        made[split] = {
+            **{name: _floats(mine[name]) for name in OF_MANIFEST},
+            "magnification": _floats(beside["magnification"]),
+            "arc_snr": np.where(measured, np.where(np.isfinite(best), best, -1).max(0), np.nan),
+            "visible": _floats(beside["ground_visible"]),
+            "weight": _floats(mine["weight_population"]),
+            "is_group": _floats(mine["is_group_lens"]),
+        }
+    return made
+
+
+def _drawn(lenses: Mapping[str, Mapping[str, Floats]]) -> list[dict[str, Any]]:
+    """Rows of the table of what was drawn: each split's lenses, then parts of the test set's."""
+    asked = [(f"all of {split}", columns) for split, columns in lenses.items()]
+    if "test" in lenses:
+        test = lenses["test"]
+        parts = {
+            "test, visible": test["visible"] == 1,
+            f"test, θ_E < {GROUP_THETA_E_ARCSEC}": test["theta_e_arcsec"] < GROUP_THETA_E_ARCSEC,
+            f"test, θ_E >= {GROUP_THETA_E_ARCSEC}": test["theta_e_arcsec"] >= GROUP_THETA_E_ARCSEC,
+            "test, lens is a group": test["is_group"] == 1,
+        }
+        asked += [(name, drawn.part(test, rows)) for name, rows in parts.items() if rows.any()]
+    return [
+        drawn.summary(
+            name,
+            {q: columns[q] for q in drawn.QUANTITIES},
+            weight=drawn.usable_weight(columns["weight"]),
+            visible=columns["visible"],
+        )
+        for name, columns in asked
+    ]
+
+
+def _plot_of_drawn(lenses: Mapping[str, Mapping[str, Floats]]) -> dict[str, str]:
+    """The plot of the test set's lenses, where it has any that stand for a population."""
+    test = lenses.get("test")
+    weight = None if test is None else drawn.usable_weight(test["weight"])
+    if test is None or weight is None:
+        return {}
+    axes = {
+        "theta_e_arcsec": r"$\theta_E$, arcsec",
+        "src_mag_r": "source r, mag",
+        "lens_z": "lens redshift",
+        "src_z": "source redshift",
+        "src_r_eff_arcsec": r"source $r_\mathrm{eff}$, arcsec",
+        "magnification": "magnification",
+    }
+    return {"drawn": plots.drawn(test, weight, axes, published.SAMPLES)}
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    """Numbers or flags as float64, null as NaN."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _shares(splits: pa.Table) -> list[dict[str, Any]]:
@@ -314,6 +407,12 @@ def _shares_of(bands: schemas.Bands) -> pa.Schema:
     return pa.schema([schemas.splits(bands).field(name) for name in names])
 
 
+def _injections(bands: schemas.Bands) -> pa.Schema:
+    """What is read of the manifest."""
+    names = ("stamp_id", "kind", "split", "weight_population", "is_group_lens", *OF_MANIFEST)
+    return pa.schema([schemas.manifest(bands).field(name) for name in names])
+
+
 def _ids(bands: schemas.Bands) -> pa.Schema:
     """The stamps are read by id only; this names them for the digest."""
     return pa.schema([schemas.stamps(bands).field("stamp_id")])
@@ -327,12 +426,13 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("calib", "test")),
         Input("splits", _shares_of, scope="whole"),
         Input("cutouts", _refusals, scope="whole"),
+        Input("manifest", _injections, scope="whole"),
         Input("candidates", schemas.candidates, scope="whole"),
         Input("stamps", _ids, scope="whole", sets=("test",), is_handed=False),
     ),

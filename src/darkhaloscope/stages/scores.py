@@ -22,7 +22,6 @@ from darkhaloscope.ml.pixel_table import Ids, PixelTable
 
 CHUNK_ROWS = 2048  # 160 MB of cutouts of 80 px in three bands
 INJECTED = ("val", "calib", "test")
-RENAMED = {"ground_visible": "is_ground_visible"}
 
 
 def run(
@@ -92,11 +91,10 @@ def _table(rows: pa.Table, logits: np.ndarray, config: ScoresConfig, *, sky: boo
     made = {"set": pa.repeat("sky", len(logits)) if sky else rows["split"], "logit": logits}
     columns = []
     for field in schema:
-        name = RENAMED.get(field.name, field.name)
         if field.name in made:
             columns.append(made[field.name])
-        elif name in rows.column_names and not (sky and name in _OF_INJECTIONS):
-            columns.append(rows[name])
+        elif field.name in rows.column_names and not (sky and field.name in _OF_INJECTIONS):
+            columns.append(rows[field.name])
         else:
             columns.append(pa.nulls(len(logits), field.type))
     return pa.table(columns, schema=schema)
@@ -108,9 +106,8 @@ _OF_INJECTIONS = ("theta_e_arcsec", "theta_e_over_fwhm_r", "theta_e_over_psfsize
 
 def _stamps_read(bands: schemas.Bands) -> pa.Schema:
     """What is read of stamps."""
-    scored = [RENAMED.get(name, name) for name in schemas.scores(bands).names]
     sky = [f"sky_median_{b}_nmgy" for b in bands]
-    return _chosen(schemas.stamps(bands), [*scored, *sky, "pixels"])
+    return _chosen(schemas.stamps(bands), [*schemas.scores(bands).names, *sky, "pixels"])
 
 
 def _cutouts_read(bands: schemas.Bands) -> pa.Schema:
@@ -131,7 +128,7 @@ def _chosen(schema: pa.Schema, names: list[str]) -> pa.Schema:
 
 STAGE = Stage(
     name="scores",
-    version=1,
+    version=2,
     run=run,
     inputs=(
         Input("stamps", _stamps_read, for_sets=INJECTED),

@@ -21,11 +21,19 @@ from darkhaloscope.core.settings.stamps import StampsConfig
 from darkhaloscope.data import pixels
 from darkhaloscope.ml import injection
 from darkhaloscope.ml.injection import Camera, Injected
+from darkhaloscope.ml.sources import SourceBank
 
 SEEN_THROUGH_A_LENS = ("lens", "single_image")
 
 
-def run(manifest: pa.Table, cutouts: pa.Table, *, device: Device, config: StampsConfig) -> pa.Table:
+def run(
+    manifest: pa.Table,
+    cutouts: pa.Table,
+    *,
+    device: Device,
+    config: StampsConfig,
+    sources: SourceBank | None = None,
+) -> pa.Table:
     """Make stamps, `config.batch_rows` at a time.
 
     Raises:
@@ -42,6 +50,8 @@ def run(manifest: pa.Table, cutouts: pa.Table, *, device: Device, config: Stamps
     if at.null_count:
         raise DataError(f"{at.null_count} manifest rows have no cutout; rerun stage manifest")
     hosts = cutouts.take(at)
+    has_pictures = rows["src_picture"].null_count < rows.num_rows
+    bank = sources.bank(device.name) if sources is not None and has_pictures else None
     injected = injection.paint_rows(
         rows,
         hosts.drop_columns(["pixels"]),
@@ -49,6 +59,7 @@ def run(manifest: pa.Table, cutouts: pa.Table, *, device: Device, config: Stamps
         camera=camera(config),
         seed=config.seed,
         device=device.name,
+        bank=bank,
     )
     columns = _columns(rows, hosts, injected, config.bands)
     columns["pixels"] = pixels.encode(_numpy(injected.pixels))
@@ -97,7 +108,7 @@ def _columns(
         _numpy(injected.arc_snr).max(1),
     )
     is_lens = pc.equal(rows["kind"], "lens").to_numpy()
-    columns["is_ground_visible"] = pa.array(visible, mask=~is_lens)
+    columns["ground_visible"] = pa.array(visible, mask=~is_lens)
     return columns
 
 
@@ -121,7 +132,7 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 STAGE = Stage(
     name="stamps",
-    version=2,
+    version=3,
     run=run,
     inputs=(
         Input("manifest", schemas.manifest, rows="own set"),
@@ -130,5 +141,5 @@ STAGE = Stage(
     output=schemas.stamps,
     partition="set/tile",
     chunk_rows=512,
-    needs=("device",),
+    needs=("device", "sources"),
 )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from darkhaloscope.core.settings.base import Model, Span, StageConfig
+from darkhaloscope.core.settings.sources import PictureBank, SourceKind, check_kinds
 
 NegativeKind = Literal["single_image", "control", "companion", "halo_ring", "ring", "spiral"]
 Kind = Literal["lens", "single_image", "control", "companion", "halo_ring", "ring", "spiral"]
@@ -74,6 +75,13 @@ class PhysicalPrior(Model):
     """Error of the hosts' redshift from their colour, over 1 + z."""
     dispersion_scatter_dex: float = Field(gt=0, le=0.5)
     """Scatter of velocity dispersion at given luminosity, dex."""
+    group_share: Share
+    """Share of the hosts at the centre of a group of galaxies whose halo adds to the lens."""
+    group_offset_dex: float = Field(ge=0, le=0.5)
+    """Mean log10 of the dispersion of galaxy and group as one isothermal lens over that of such a
+    galaxy alone. theta_E grows by twice as much."""
+    group_scatter_dex: float = Field(gt=0, le=0.5)
+    """Scatter of the same, dex, that of the galaxies included."""
     mass_phi_scatter_deg: float = Field(ge=0, le=90)
     """Scatter of the mass's position angle about the light's, degrees."""
     shear_scale: float = Field(ge=0, le=0.3)
@@ -84,7 +92,7 @@ class PhysicalPrior(Model):
     """Axis ratio of the source, flat."""
     flat_theta_e_share: Share
     """Share of the lenses drawn flat in source redshift and log theta_E, up to 4 sigma of the
-    host's dispersion, so that every bin of theta_E is filled; `weight_population` undoes it."""
+    dispersion, so that every bin of theta_E is filled; `weight_population` undoes it."""
     keep_weight: float = Field(ge=0)
     """A drawn lens that stands for at least this many on the sky is kept, one of weight w with
     the probability w over this, and then stands for this many. 0 keeps all, however improbable."""
@@ -104,6 +112,16 @@ class Sources(Model):
     """Share of early-type or dusty sources."""
     colour_scatter_mag: float = Field(ge=0, le=1)
     """Scatter of each colour about its template, mag."""
+    kinds: dict[SourceKind, Share] = Field(min_length=1)
+    """Share of the sources that are a `sersic` profile, a generated `clumpy` galaxy, or a real one
+    of a `catalogue`; the same for every kind of stamp. They add up to 1."""
+    bank: PictureBank | None = None
+    """`[manifest.sources.bank]`: needed by `clumpy` and `catalogue`."""
+
+    @model_validator(mode="after")
+    def _drawn_from(self) -> Self:
+        check_kinds(self.kinds, self.bank)
+        return self
 
     @model_validator(mode="after")
     def _physical(self) -> Self:
@@ -240,6 +258,15 @@ class ManifestConfig(StageConfig):
             raise ValueError(
                 f"{', '.join(on_sky)} is a counterfactual: no survey holds it; leave it out"
             )
+        if self.training.prior == "broad":
+            scaled = [
+                n for n, p in self.sets.items() if n != "train" and p.population != "physical"
+            ]
+            if scaled:
+                raise ValueError(
+                    f"the broad prior scales sources to an arc S/N, which only train may: "
+                    f"population of {', '.join(scaled)} must be physical"
+                )
         if "r" not in self.bands or "z" not in self.bands or "g" not in self.bands:
             raise ValueError(f"injections need the bands g, r and z; got {list(self.bands)}")
         return self

@@ -16,15 +16,17 @@ class StampsConfig(StageConfig):
     """Width of a stamp, px: the centre of the cutout, by whole pixels."""
     sets: tuple[Literal["train", "val", "calib", "test"], ...]
     """Sets written as stamps; `train` is drawn afresh every epoch and need not be."""
-    psf_profile: Literal["moffat", "gaussian"]
-    """Shape of the PSF. Its width is the survey's psfsize, a noise-equivalent width that holds the
-    pixel already; a Gaussian of that FWHM is what the first run used."""
+    psf_profile: Literal["moffat", "gaussian", "image"]
+    """Shape of the PSF. `moffat`: of the survey's psfsize, a noise-equivalent width that holds the
+    pixel already; `gaussian`: of that FWHM, as the first run had it; `image`: the PSF images of
+    `survey.psf_images`, kept by `cutouts.psf_image_px`."""
     psf_beta: tuple[float, ...]
     """Moffat exponent, one a band; real coadds fit 2.6 to 2.8."""
     electrons_per_nmgy_per_exposure: tuple[float, ...]
     """Electrons that a nanomaggy makes in one exposure, one a band, for the photon noise of all
-    injected light; about 3,500 in a 90 s exposure. 0: no photon noise. Where the survey has no
-    `nexp`, one exposure is assumed."""
+    injected light; about 3,500 in a 90 s exposure. It serves where the survey has no table of a
+    brick's CCDs from which the coadd's own gain follows; where it has no `nexp` either, one exposure
+    is assumed. 0: no photon noise at all."""
     batch_rows: int = Field(default=128, ge=1, json_schema_extra={"speed_only": True})
     """Stamps painted at once; changes memory and speed, no result."""
 

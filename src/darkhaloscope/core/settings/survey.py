@@ -1,6 +1,7 @@
 """`[survey]`: which survey, which part of the sky, and where its files are kept."""
 
 import re
+import string
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,6 +37,20 @@ def _kind_of_area(value: Any) -> str:
         return "all"
     first = next(iter(value), None) if isinstance(value, list | tuple) else None
     return "bricks" if isinstance(first, str) else "boxes"
+
+
+def _template(text: str) -> str:
+    text = text.replace("s3a://", "s3://", 1)
+    if "://" in text and not text.startswith(_REMOTE):
+        raise ValueError("expected a path, https://... or s3://...")
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        text.format(brick="0591m305", band="g")
+    except (ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"it is no template: {error}") from error
+    if fields != {"brick", "band"}:
+        raise ValueError(f"a template names {{brick}} and {{band}}; got {text!r}")
+    return text
 
 
 BrickName = Annotated[str, AfterValidator(_brick_name)]
@@ -85,6 +100,11 @@ class SurveyConfig(Model):
     """Filters, in the order of every pixel array."""
     pixel_scale_arcsec: float = Field(gt=0, le=10)
     """Width of a pixel, arcsec; images of another scale are refused."""
+    psf_images: Annotated[str, AfterValidator(_template)] | None = None
+    """Where the PSF images of a brick are, with `{brick}` and `{band}` in place of the names
+    (`{brick:.3}`: its first three characters): a path below `root`, an absolute one, `https://...`
+    or `s3://...`. A file is an image of the coadd's PSF on the survey's pixels, or a PsfEx model of
+    the coadd. Needed for `stamps.psf_profile = "image"`; none: the survey's `psfsize` serves."""
 
     # What follows changes speed only.
     cache_folder: str = "~/.cache/darkhaloscope"

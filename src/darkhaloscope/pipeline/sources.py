@@ -1,0 +1,313 @@
+"""The bank of sources of a run: built when it is first asked for, then kept at the run's root.
+
+It is one Parquet file, `sources/sources.parquet`, written whole or not at all; of several workers
+on one machine that ask for it at once, one builds it and the others wait.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from darkhaloscope.core import keys, schemas
+from darkhaloscope.core.config import RunConfig, digest_text
+from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.settings.sources import PictureBank
+from darkhaloscope.data import pixels, store
+from darkhaloscope.ml.manifesting import SPLIT_BITS
+from darkhaloscope.ml.sources import SourceBank
+from darkhaloscope.survey import hst_galaxies
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Values = NDArray[np.float64]
+
+VERSION = 1  # raised when the same settings and files give another bank
+_CHUNK_ROWS = 256
+_HASH_BYTES = 1 << 22
+# Effective wavelengths, nm (Abbott et al. 2018 for g to z; ACS): a band between two filters is made
+# of both.
+_WAVELENGTH = {"g": 473, "r": 642, "i": 784, "z": 926}
+_HST_WAVELENGTH = {"F435W": 433, "F475W": 475, "F606W": 592, "F775W": 769, "F814W": 806}
+
+
+def digest_of(config: RunConfig) -> str:
+    """Names all that the run's bank is made from; empty where the run asks for none.
+
+    Of a catalogue its table counts by content, and of its images, which may be 30 GB, name and
+    size.
+
+    Raises:
+        DataError: a catalogue is not there.
+    """
+    bank = config.manifest.sources.bank
+    if bank is None:
+        return ""
+    made_of = [str(VERSION), " ".join(config.survey.bands), digest_text(bank)]
+    made_of += [_fingerprint(path, *_stat(path)) for path in map(Path, bank.catalogues)]
+    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
+
+
+def opened(config: RunConfig, lock_folder: Path) -> SourceBank | None:
+    """The run's bank, built if it is not there or not current; None where the run asks for none.
+
+    Args:
+        config: The run's settings.
+        lock_folder: Local folder through which workers on this machine agree who builds.
+
+    Raises:
+        DataError: a catalogue cannot be read.
+    """
+    bank = config.manifest.sources.bank
+    if bank is None:
+        return None
+    path, digest = f"{config.root}/sources/sources.parquet", digest_of(config)
+    if not _is_current(path, digest):
+        with _alone(lock_folder):
+            if not _is_current(path, digest):
+                _build(path, digest, bank, config.survey.bands)
+    return SourceBank(path, digest, config.survey.bands)
+
+
+def _is_current(path: str, digest: str) -> bool:
+    header = store.header_of(path)
+    return header is not None and header.digest == digest
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _build(path: str, digest: str, bank: PictureBank, bands: Sequence[str]) -> None:
+    notes: dict[str, Any] = {}
+    header = store.write(
+        _chunks(bank, tuple(bands), notes),
+        path,
+        schema=_schema(bank.picture_px, bands),
+        digest=digest,
+        notes=notes,
+    )
+    log.info("the bank of sources holds %d galaxies: %s", header.rows, notes)
+
+
+def _chunks(bank: PictureBank, bands: tuple[str, ...], notes: dict[str, Any]) -> Iterator[pa.Table]:
+    """Rows of the bank, some at a time; `notes` ends as what became of all galaxies."""
+    by_split: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    tables = [_clumpy_tables(bank, bands)]
+    if bank.catalogues:
+        tables.append(_catalogue_tables(bank, bands, refused))
+    for made in tables:
+        for table in made:
+            kinds = zip(table["src_kind"].to_pylist(), table["split"].to_pylist(), strict=True)
+            by_split.update(f"{kind} {split}" for kind, split in kinds)
+            yield table
+    notes |= {"galaxies": dict(sorted(by_split.items())), "refused": dict(sorted(refused.items()))}
+    for kind, count in (("clumpy", bank.clumpy_count), ("catalogue", len(bank.catalogues))):
+        for split, share in bank.split_shares.items():
+            if count and share and not by_split[f"{kind} {split}"]:
+                log.warning("split %s has no %s galaxy: Sersic profiles stand in", split, kind)
+
+
+def _clumpy_tables(bank: PictureBank, bands: tuple[str, ...]) -> Iterator[pa.Table]:
+    from darkhaloscope.lensing import clumpy  # torch
+
+    for start in range(0, bank.clumpy_count, _CHUNK_ROWS):
+        ident = np.arange(start, min(start + _CHUNK_ROWS, bank.clumpy_count))
+        key = _keys("clumpy", ident, bank)
+        made = clumpy.galaxies(key, bands=bands, size_px=bank.picture_px, seed=bank.seed)
+        pictures, share = made.pictures.numpy(), made.share.numpy()
+        columns = {
+            "z": clumpy.redshift(key, seed=bank.seed),
+            "half_light_px": made.half_light_px.numpy(),
+            "provenance": [f"generated from seed {bank.seed}, version {VERSION}"] * len(ident),
+        }
+        yield _table("clumpy", ident, list(pictures), share[:, -1], columns, bank, bands)
+
+
+def _catalogue_tables(
+    bank: PictureBank, bands: tuple[str, ...], refused: Counter[str]
+) -> Iterator[pa.Table]:
+    import torch
+
+    from darkhaloscope.lensing.bank import half_light_radius
+
+    cleaning = hst_galaxies.Cleaning(
+        size_px=bank.picture_px,
+        least_snr=bank.least_snr,
+        gaussian_fwhm_arcsec=bank.resolution_arcsec,
+    )
+    every = hst_galaxies.galaxies([Path(path) for path in bank.catalogues], cleaning)
+    for some in _some(_usable(every, refused), _CHUNK_ROWS):
+        share = np.array([_second_share(g.filters, bands) for g in some])
+        half_light = [
+            float(
+                half_light_radius(
+                    torch.from_numpy(g.pictures)[None],
+                    torch.tensor(np.stack([1 - s, s])[: len(g.pictures)])[None],
+                )
+            )
+            for g, s in zip(some, share, strict=True)
+        ]
+        columns: dict[str, Any] = {
+            "half_light_px": half_light,
+            "r_eff_arcsec": [r * g.scale_arcsec for r, g in zip(half_light, some, strict=True)],
+            "mag_hst": [g.mag for g in some],
+            "z": [g.z_phot for g in some],
+            "snr": [g.snr for g in some],
+            "resolution_arcsec": [g.fwhm_arcsec for g in some],
+            "masked_share": [g.masked_share for g in some],
+            "provenance": [f"{g.file} {'+'.join(g.filters)}" for g in some],
+            **{f"mag_{b}": [g.colour_mags.get(b) for g in some] for b in bands},
+        }
+        ident = np.array([g.ident for g in some])
+        yield _table("catalogue", ident, [g.pictures for g in some], share, columns, bank, bands)
+
+
+def _usable(
+    every: Iterator[hst_galaxies.HstGalaxy], refused: Counter[str]
+) -> Iterator[hst_galaxies.HstGalaxy]:
+    for galaxy in every:
+        if galaxy.refused is None:
+            yield galaxy
+        else:
+            refused[galaxy.refused] += 1
+
+
+def _second_share(filters: Sequence[str], bands: Sequence[str]) -> Values:
+    """Share of each band that a galaxy's second, bluer filter holds: by wavelength between both.
+
+    Raises:
+        DataError: a galaxy has three filters or more, or one whose wavelength is not known.
+    """
+    if len(filters) == 1:
+        return np.zeros(len(bands))
+    unknown = [name for name in filters if name not in _HST_WAVELENGTH]
+    if unknown or len(filters) > 2:
+        raise DataError(
+            f"layers are made of one or two filters of {', '.join(_HST_WAVELENGTH)}; got "
+            f"{', '.join(filters)}; name other catalogues"
+        )
+    red, blue = (_HST_WAVELENGTH[name] for name in filters)
+    if blue >= red:
+        raise DataError(
+            f"catalogues name {filters[0]} before {filters[1]}: name the reddest filter first"
+        )
+    at = np.array([_WAVELENGTH[band] for band in bands], np.float64)
+    return np.clip((red - at) / (red - blue), 0, 1)
+
+
+def _keys(kind: str, ident: NDArray[np.integer], bank: PictureBank) -> NDArray[np.int64]:
+    """63-bit keys of galaxies: what all that is drawn of them belongs to, (n,)."""
+    mixed = keys.bits(np.asarray(ident, np.int64), seed=bank.seed, stream=f"source {kind}")
+    return (mixed >> np.uint64(1)).astype(np.int64)
+
+
+def _table(
+    kind: str,
+    ident: NDArray[np.integer],
+    pictures: Sequence[NDArray[np.float32]],
+    second_share: NDArray[np.floating],
+    columns: dict[str, Any],
+    bank: PictureBank,
+    bands: tuple[str, ...],
+) -> pa.Table:
+    """Rows of the bank; pictures are (layer, size, size) each."""
+    key = _keys(kind, ident, bank)
+    names = sorted(bank.split_shares)
+    shares = np.array([bank.split_shares[name] for name in names])
+    split = np.array(names)[keys.choice(key, shares, seed=bank.seed, stream="source split")]
+    bits = np.array([SPLIT_BITS[name] for name in split], np.int64)
+    has_second = np.array([len(layers) > 1 for layers in pictures])
+    first = np.stack([layers[0] for layers in pictures])[:, None]
+    second = np.stack([layers[-1] for layers in pictures])[:, None]
+    given = {
+        "source_id": (key & ~np.int64(3)) | bits,
+        "src_kind": [kind] * len(key),
+        "split": split.tolist(),
+        "ident": ident,
+        "pixels": pixels.encode(first),
+        "pixels_2": pixels.encode(second, valid=has_second),
+        **{f"second_share_{b}": second_share[:, i] for i, b in enumerate(bands)},
+        **columns,
+    }
+    schema = _schema(bank.picture_px, bands)
+    return pa.table([_column(given.get(f.name), f, len(key)) for f in schema], schema=schema)
+
+
+def _column(values: Any, field: pa.Field, n: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(n, field.type)
+    if isinstance(values, pa.Array):
+        return values
+    if isinstance(values, np.ndarray):
+        return pa.array(values.astype(field.type.to_pandas_dtype()), field.type)
+    return pa.array(values, field.type, from_pandas=True)  # NaN: not known
+
+
+def _schema(size: int, bands: Sequence[str]) -> pa.Schema:
+    """The bank's schema with pixels of the width that they have."""
+    said = {"dtype": "float32", "shape": f"{size},{size}", "unit": ""}
+    fields = [
+        f.with_type(pa.binary(4 * size**2)).with_metadata({**f.metadata, **said})
+        if f.type == schemas.PIXELS
+        else f
+        for f in schemas.sources(bands)
+    ]
+    return pa.schema(fields)
+
+
+def _some(items: Iterator[T], count: int) -> Iterator[list[T]]:
+    while part := list(islice(items, count)):
+        yield part
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{path} is not there, though manifest.sources.bank.catalogues names it; "
+            "docs/sources.md says where to get one"
+        ) from error
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(path: Path, _size: int, _mtime_ns: int) -> str:
+    """What a catalogue is; worked out again when its file has changed."""
+    catalogue = hst_galaxies.Catalogue.read(path)
+    beside = hst_galaxies.companion_of(path)
+    parts = [_sha256(p) for p in (path, beside) if p.is_file()]
+    for name in catalogue.files():
+        file = catalogue.folder / name
+        parts.append(f"{name} {file.stat().st_size if file.is_file() else 'missing'}")
+    return " ".join(parts)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
