@@ -306,7 +306,7 @@ def test_magnification_is_the_ratio_of_areas(
         assert np.percentile(off, 95) <= 0.01
         assert off.max() <= (0.01 if plan is REFERENCE else 0.02)
     of_nodes = np.array([light.sum() for light in points.brightness])
-    np.testing.assert_allclose(of_nodes, points.magnification, rtol=1e-3)  # two reckonings agree
+    np.testing.assert_allclose(of_nodes, points.magnification, rtol=3e-3)  # two reckonings agree
 
 
 # Flux

@@ -1,7 +1,6 @@
 """HST galaxies made fit to be sources: what is known comes back, what is unfit is refused."""
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ from scipy import ndimage
 
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.survey import hst_galaxies as hst
-from darkhaloscope.survey.hst_galaxies import Cleaning, Stamp, clean
+from darkhaloscope.survey.hst_catalogue import Catalogue, Stamp
+from darkhaloscope.survey.hst_galaxies import Cleaning, clean
 
 CLEANING = Cleaning(size_px=96, least_snr=20, gaussian_fwhm_arcsec=0.12)
 HALF_LIGHT_PX = 9.6  # of a picture of 96 px
@@ -223,13 +223,12 @@ def test_progress_is_logged(
 
 
 @pytest.mark.real
-def test_the_real_hundred_keep_their_catalogued_flux_and_size() -> None:
-    shared = Path(os.environ.get("DHS_SHARED", "../shared"))
+def test_the_real_hundred_keep_their_catalogued_flux_and_size(shared_data: Path) -> None:
     path = (
-        shared / "data/cosmos-hst-sources/galsim_f814w_100"
+        shared_data / "cosmos-hst-sources/galsim_f814w_100"
         / "real_galaxy_catalog_26_extension_example.fits"
     )  # fmt: skip
-    catalogue = hst.Catalogue.read(path)
+    catalogue = Catalogue.read(path)
     every = list(hst.galaxies([path], CLEANING))
     usable = [g for g in every if g.refused is None]
     assert len(every) == 100
@@ -246,9 +245,8 @@ def test_the_real_hundred_keep_their_catalogued_flux_and_size() -> None:
 
 
 @pytest.mark.real
-def test_real_galaxies_in_two_filters_have_two_layers() -> None:
-    shared = Path(os.environ.get("DHS_SHARED", "../shared"))
-    folder = shared / "data/cosmos-hst-sources/aegis_f606w_f814w_5"
+def test_real_galaxies_in_two_filters_have_two_layers(shared_data: Path) -> None:
+    folder = shared_data / "cosmos-hst-sources/aegis_f606w_f814w_5"
     paths = [folder / f"AEGIS_{band}_catalog.fits" for band in ("F814w", "F606w")]
     loose = Cleaning(size_px=96, least_snr=10, gaussian_fwhm_arcsec=0.12)
     usable = [g for g in hst.galaxies(paths, loose) if g.refused is None]
@@ -257,3 +255,36 @@ def test_real_galaxies_in_two_filters_have_two_layers() -> None:
         assert galaxy.filters == ("F814W", "F606W")
         red, blue = galaxy.pictures
         assert 0.5 < (red * blue).sum() / np.sqrt((red**2).sum() * (blue**2).sum()) < 1
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("n", "hlr_arcsec", "mag", "flux_error", "size_error"),
+    [(1.0, 0.15, 22.5, 0.04, 0.1), (1.0, 0.3, 22.5, 0.08, 0.06), (2.0, 0.3, 21.5, 0.09, 0.1)],
+)
+def test_galsims_galaxy_with_a_real_psf_and_noise_comes_back(
+    shared_data: Path, n: float, hlr_arcsec: float, mag: float, flux_error: float, size_error: float
+) -> None:
+    galsim = pytest.importorskip("galsim")
+    folder = shared_data / "cosmos-hst-sources/galsim_f814w_100"
+    cf = fits.getdata(folder / "acs_I_unrot_sci_20_cf.fits").astype(float)
+    psf = fits.getdata(folder / "real_galaxy_PSF_images_extension.fits", 3).astype(float)
+    galaxy = galsim.Sersic(n=n, half_light_radius=hlr_arcsec, flux=flux_of(mag))
+    galaxy = galaxy.shear(q=0.6, beta=0.5 * galsim.radians)
+    seen = galsim.InterpolatedImage(galsim.Image(psf, scale=HST_SCALE), flux=1)
+    grid = {"nx": 121, "ny": 121, "scale": HST_SCALE, "method": "no_pixel"}
+    image = galsim.Convolve(galaxy, seen).drawImage(**grid).array.astype(float)
+    correlated = galsim.getCOSMOSNoise(
+        file_name=str(folder / "acs_I_unrot_sci_20_cf.fits"),
+        rng=galsim.BaseDeviate(5),
+        variance=HST_VARIANCE,
+    )
+    noisy = galsim.Image(image, scale=HST_SCALE)
+    noisy.addNoise(correlated)
+    found = clean([Stamp(noisy.array, psf, cf, HST_VARIANCE, HST_SCALE)], CLEANING)
+    assert found.refused is None
+    assert found.flux_counts == pytest.approx(flux_of(mag), rel=flux_error)
+    size = found.scale_arcsec * HALF_LIGHT_PX
+    # a circle's radius: GalSim's is that of the ellipse's sqrt(ab)
+    round_size = galaxy.drawImage(nx=801, ny=801, scale=0.01).calculateHLR()
+    assert size == pytest.approx(round_size, rel=size_error)

@@ -162,7 +162,7 @@ def cutouts_head(bands: Bands) -> pa.Schema:
                 bands,
                 "psf_nea_{b}_arcsec",
                 F4,
-                "psfsize at the centre, a noise-equivalent width; of the PSF image where there is one",
+                "psfsize at the centre, a noise-equivalent width; the PSF image's own if any",
                 unit="arcsec",
                 nullable=True,
             ),

@@ -4,7 +4,7 @@ The same plan of refinement, cell by cell, in float32; `render` uses it where nu
 the tensors are float32 on a CPU, and is held to the same answer by tests. numba compiles at the
 first import on a machine and keeps the result beside this file, or in the user's cache folder where
 that is not writable: no compiler is needed and later processes load it in a fraction of a second.
-Two processes that start at once wait for one compilation.
+`cpu.loops` lets processes that start at once wait for one compilation.
 
 Why it looks as it does: numba has no vectorised exp, log or atan, so they are polynomials here.
 LLVM turns a loop into SIMD instructions when it sees few arrays, indices that cannot be negative
@@ -13,13 +13,8 @@ plain one would do in Python. The 16 children of m cells are stored child by chi
 makes every step over a block a step over contiguous memory.
 """
 
-import fcntl
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,23 +47,11 @@ def _series(
     return tuple(F4(c) for c in fitted.coef)
 
 
-# In t, the square of the argument, up to (1 - q) / (1 + q) at the flattest that is not halved again.
+# In t, the square of the argument: up to (1 - q) / (1 + q) at `_FLATTEST`.
 A0, A1, A2, A3, A4, A5, A6, A7 = _series(lambda t: np.arctan(np.sqrt(t)) / np.sqrt(t), 7, 0.41)
 H0, H1, H2, H3, H4, H5, H6, H7 = _series(lambda t: np.arctanh(np.sqrt(t)) / np.sqrt(t), 7, 0.41)
 L0, L1, L2, L3, L4, L5, L6, L7 = _series(lambda m: np.log2(1 + m) / m, 7, 1.0)
 E0, E1, E2, E3, E4, E5 = _series(lambda m: np.asarray(2**m), 5, 1.0)
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Wait while another process of this user compiles."""
-    path = Path(tempfile.gettempdir(), f"darkhaloscope-compile-{os.getuid()}.lock")
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @njit(**_INLINE)
@@ -349,6 +332,22 @@ def _fine_cells(chosen, m, across, cell):  # type: ignore[no-untyped-def]
             cell[j * m + i] = corner + j // _SPLIT * side + j % _SPLIT
 
 
+@njit(**_OPTIONS)
+def _clear(flux, chosen, m):  # type: ignore[no-untyped-def]
+    """Take the light of m chosen cells out of every layer."""
+    for layer in range(len(flux)):
+        for i in range(m):
+            flux[layer, U8(chosen[i])] = F4(0)
+
+
+@njit(**_OPTIONS)
+def _set_down(flux, cell, n, canvas):  # type: ignore[no-untyped-def]
+    """Put the light of n fine cells, in every layer, where they are."""
+    for layer in range(len(flux)):
+        for i in range(n):
+            canvas[layer, U8(cell[i])] = flux[layer, i]
+
+
 @njit(
     void(
         float32[:, ::1], float32[::1], float32[::1], float32[::1], float32, int64[::1],
@@ -357,9 +356,9 @@ def _fine_cells(chosen, m, across, cell):  # type: ignore[no-untyped-def]
     ),
     **_ENTRY,
 )  # fmt: skip
-def sample_rows(
+def sample_rows(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0913, PLR0917
     rows, x0, y0, axis, scale, splits, weights, pictures, which, half_light_px, mirror, fine
-):  # type: ignore[no-untyped-def]
+):
     """Flux of each fine cell, for an unlensed flux of 1: `sampling.sample`.
 
     Args:
@@ -399,9 +398,8 @@ def sample_rows(
         _grid(axis, x0[r], y0[r], scale, axes, at_u[0], at_v[0])
         _shine(at_u[0, :n_base], at_v[0, :n_base], row, source, room, key, flux[0])
         m = _smallest(key[:n_base], splits[0], bins, held, chosen[0])
+        _clear(flux[0], chosen[0], m)
         for layer in range(layers):
-            for i in range(m):
-                flux[0, layer, U8(chosen[0, i])] = F4(0)
             _spread(flux[0, layer], width * width, across, line, fine[r, layer])
         for level in range(1, levels + 1):
             n = _SPLIT * _SPLIT * m
@@ -418,15 +416,12 @@ def sample_rows(
                 if is_picture:
                     _structure(light[:, :n], flux[level, :, :n], width * width, key[:n])
                 m = _smallest(key[:n], splits[level], bins, held, chosen[level])
-                for i in range(m):
-                    if level == 1:
-                        inner[i] = cell[U8(chosen[1, i])]
-                        for layer in range(layers):
-                            flux[1, layer, U8(chosen[1, i])] = F4(0)
             if level == 1:
-                for layer in range(layers):
-                    for i in range(n):
-                        canvas[layer, U8(cell[i])] = flux[1, layer, i]
+                if levels > 1:
+                    _clear(flux[1], chosen[1], m)
+                    for i in range(m):
+                        inner[i] = cell[U8(chosen[1, i])]
+                _set_down(flux[1], cell, n, canvas)
         for layer in range(layers):
             for level in range(levels, 2, -1):
                 _collect(flux[level, layer], count[level - 1], chosen[level - 1],
@@ -550,7 +545,9 @@ def _mixed(parts, share, m, padded, out):  # type: ignore[no-untyped-def]
     ),
     **_ENTRY,
 )  # fmt: skip
-def blur_spectra(spectra, phase, exponent, weight, step2, share, out):  # type: ignore[no-untyped-def]
+def blur_spectra(  # type: ignore[no-untyped-def]  # noqa: C901
+    spectra, phase, exponent, weight, step2, share, out
+):
     """From spectra on the fine grid to those of each band's pixels, folded: `blur.blur`.
 
     Args:

@@ -5,12 +5,17 @@ cropping are `compiled`; the Fourier transforms are torch's. Rows are independen
 threads changes no result. A PSF that is no sum of round Gaussians goes through `blur.fold`.
 """
 
+import fcntl
 import math
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +31,8 @@ from darkhaloscope.lensing.sampling import BASE_PX, Rays, stencil
 F4 = NDArray[np.float32]
 F8 = NDArray[np.float64]
 
+_LOOPS = "darkhaloscope.lensing.compiled"
+_SHAPE_LOOPS = "darkhaloscope.lensing.compiled_shapes"
 _ROWS_A_THREAD = 8  # in the second-level cache with all that is made of them
 _PER_E = 1 / math.log(2)  # the compiled loops take powers of 2
 _LEAST_FLATTENING = 1e-3  # as `profiles.sie_angles` has it in float32
@@ -177,7 +184,7 @@ class _Work:
         frame, fine = self._frame, self._fine.numpy()
         scale, axis = np.float32(frame.grid.pixel_scale_arcsec), _axis(frame)
         weights = _weights(frame.fine_px)
-        sample_rows = _compiled().sample_rows
+        sample_rows = loops(_LOOPS).sample_rows
 
         def some(part: slice) -> None:
             rows, x0, y0, *source = (values[part] for values in numbers)
@@ -190,7 +197,7 @@ class _Work:
 
     def sample_shapes(self, numbers: Sequence[F4]) -> None:
         """Light of shapes with these numbers, and its spectra."""
-        from darkhaloscope.lensing.compiled_shapes import sample_shape_rows
+        sample_shape_rows = loops(_SHAPE_LOOPS).sample_shape_rows
 
         fine = self._fine.numpy()[:, 0]
         scale = np.float32(self._frame.grid.pixel_scale_arcsec)
@@ -210,7 +217,7 @@ class _Work:
         step2 = (1 / (frame.padded_px * frame.grid.pixel_scale_arcsec)) ** 2
         spectra, folded = _pairs(self.spectra), _pairs(self.folded)
         shares = self._no_share[: self._count] if share is None else share
-        blur_spectra = _compiled().blur_spectra
+        blur_spectra = loops(_LOOPS).blur_spectra
 
         def some(part: slice) -> None:
             own = [w if len(w) == 1 else w[part] for w in waves]
@@ -223,7 +230,7 @@ class _Work:
         padded, lead = self._frame.padded_px, self._frame.lead_px
         torch.fft.irfft2(self.folded, s=(padded, padded), out=self._blurred)
         blurred = self._blurred.numpy()
-        read_off = _compiled().read_off
+        read_off = loops(_LOOPS).read_off
 
         def some(part: slice) -> None:
             read_off(blurred[part], flux[part], lead, pixels[part], inside[part])
@@ -242,11 +249,19 @@ class _Work:
             done.result()
 
 
-def _compiled() -> ModuleType:
-    """The compiled loops; the first import on a machine takes some 15 s."""
-    from darkhaloscope.lensing import compiled
+@cache
+def loops(module: str) -> ModuleType:
+    """A module of compiled loops; its first import on a machine takes some 15 s.
 
-    return compiled
+    Processes of one user that start at once wait for one compilation.
+    """
+    path = Path(tempfile.gettempdir(), f"darkhaloscope-compile-{os.getuid()}.lock")
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            return import_module(module)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _numbers(traced: Rays) -> F4:

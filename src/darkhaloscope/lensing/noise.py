@@ -97,7 +97,7 @@ def photon_noise(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, *, str
 
 def _compiled(light: Tensor, electrons_per_nmgy: Tensor, keys: Tensor, stream: str) -> Tensor:
     """The same by the compiled loops, in an eighth of the time."""
-    from darkhaloscope.lensing.compiled_noise import photon_noise_rows
+    photon_noise_rows = cpu.loops("darkhaloscope.lensing.compiled_noise").photon_noise_rows
 
     noise = torch.empty(light.shape, dtype=torch.float32)
     photon_noise_rows(

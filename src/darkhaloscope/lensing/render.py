@@ -131,7 +131,9 @@ def render_lensed(
     _check(flux, psf, centre_x, centre_y)
     frame = Frame.around(grid, plan.margin_px)
     traced, is_lensed = rays(source, lens), lens.theta_e > 0
-    share = source.shares().to(source.x.dtype) if traced.layers > 1 else None
+    share = None
+    if isinstance(source, Pictures) and traced.layers > 1:
+        share = source.shares().to(source.x.dtype)
     splits = plan.splits if traced.pictures is None else plan.picture_splits
     x0, y0 = centre_x.to(source.x.dtype), centre_y.to(source.x.dtype)
 

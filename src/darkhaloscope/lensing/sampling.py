@@ -205,7 +205,7 @@ def sample(
     mean = _averaged(light)
     if len(splits) == 1:
         fine.scatter_(2, _each(cell, fine), mean.mul_(width**2))
-        return fine.unflatten(2, (frame.fine_px, frame.fine_px))
+        return fine.view(*fine.shape[:2], frame.fine_px, frame.fine_px)
 
     chosen = traced.worst(radius2, light, mean, splits[1])
     u, v = _children(u, v, chosen, width, traced)
@@ -267,7 +267,8 @@ def _refined(u: Tensor, v: Tensor, width: float, splits: tuple[int, ...], traced
         return mean.mul_(width**2)
     chosen = traced.worst(radius2, light, mean, splits[0])
     u, v = _children(u, v, chosen, width, traced)
-    inner = _refined(u, v, width / SPLIT, splits[1:], traced).unflatten(2, (-1, SPLIT**2)).sum(3)
+    inner = _refined(u, v, width / SPLIT, splits[1:], traced)
+    inner = inner.view(*inner.shape[:2], -1, SPLIT**2).sum(3)
     return mean.mul_(width**2).scatter_(2, _each(chosen, mean), inner)
 
 
@@ -315,16 +316,17 @@ def _limited(average: Tensor, light: Tensor) -> Tensor:
 
 def _spread(base: Tensor, across: int) -> Tensor:
     """Flux of base cells shared out evenly to their fine cells, (n, layer, fine cells)."""
-    cells = base.unflatten(2, (across, 1, across, 1)) / SPLIT**2
+    cells = base.view(*base.shape[:2], across, 1, across, 1) / SPLIT**2
     return cells.expand(-1, -1, -1, SPLIT, -1, SPLIT).flatten(2)
 
 
 def _put_back(fine: Tensor, cell: Tensor, inner: Tensor, across: int) -> Tensor:
     """Add the flux inside fine cells, (n, layer, 16 k), around these cells, (n, k)."""
     around, weights = stencil(across, fine.device, fine.dtype)
-    flux = inner.unflatten(2, (-1, SPLIT**2)) @ weights
+    flux = inner.view(*inner.shape[:2], -1, SPLIT**2) @ weights
     at = (cell[:, :, None] + around).remainder_(across**2).flatten(1)
-    return fine.scatter_add_(2, _each(at, fine), flux.flatten(2)).unflatten(2, (across, across))
+    fine.scatter_add_(2, _each(at, fine), flux.flatten(2))
+    return fine.view(*fine.shape[:2], across, across)
 
 
 @lru_cache(maxsize=32)

@@ -181,7 +181,7 @@ class Ground:
         """Matched-filter S/N of light on these rows, (n, band, y, x): shape (n, band)."""
         is_float = light.dtype == self.pixels.dtype == torch.float32
         if light.device.type == "cpu" and is_float and cpu.is_available():
-            from darkhaloscope.ml.compiled import matched_rows
+            matched_rows = cpu.loops("darkhaloscope.ml.compiled").matched_rows
 
             snr = light.new_empty(light.shape[:2])
             of_sky = (self.batch.per_band("sky_median"), self.batch.per_band("sky_sigma"))

@@ -70,7 +70,7 @@ class Normalisation:
 
 def _asinh(pixels: Tensor, sky_median: Tensor, softening: tuple[float, ...]) -> Tensor:
     if _is_compiled(pixels) and pixels.is_contiguous():
-        from darkhaloscope.ml.compiled import asinh_rows
+        asinh_rows = cpu.loops("darkhaloscope.ml.compiled").asinh_rows
 
         normed = torch.empty_like(pixels)
         asinh_rows(
@@ -215,7 +215,7 @@ def _seen(pixels: Tensor, size: int, shift_x: Tensor, shift_y: Tensor, symmetry:
     columns = _mirrored(shift_x, size, width, pixels.device)
     turns, bands = _turns(size, pixels.device), pixels.shape[1]
     if _is_compiled(pixels) and pixels.is_contiguous():
-        from darkhaloscope.ml.compiled import seen_rows
+        seen_rows = cpu.loops("darkhaloscope.ml.compiled").seen_rows
 
         seen = torch.empty(len(pixels), bands, size, size)
         seen_rows(

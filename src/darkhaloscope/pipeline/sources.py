@@ -27,7 +27,7 @@ from darkhaloscope.core.settings.sources import PictureBank
 from darkhaloscope.data import pixels, store
 from darkhaloscope.ml.manifesting import SPLIT_BITS
 from darkhaloscope.ml.sources import SourceBank
-from darkhaloscope.survey import hst_galaxies
+from darkhaloscope.survey import hst_catalogue, hst_galaxies
 
 log = logging.getLogger(__name__)
 
@@ -296,8 +296,8 @@ def _stat(path: Path) -> tuple[int, int]:
 @lru_cache(maxsize=16)
 def _fingerprint(path: Path, _size: int, _mtime_ns: int) -> str:
     """What a catalogue is; worked out again when its file has changed."""
-    catalogue = hst_galaxies.Catalogue.read(path)
-    beside = hst_galaxies.companion_of(path)
+    catalogue = hst_catalogue.Catalogue.read(path)
+    beside = hst_catalogue.companion_of(path)
     parts = [_sha256(p) for p in (path, beside) if p.is_file()]
     for name in catalogue.files():
         file = catalogue.folder / name

@@ -27,8 +27,8 @@ from darkhaloscope.core.contracts import Input, Stage
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.cutouts import CutoutsConfig
 from darkhaloscope.data import pixels
-from darkhaloscope.survey import images as coadds
 from darkhaloscope.survey import exposures, measure, psf_images
+from darkhaloscope.survey import images as coadds
 from darkhaloscope.survey.files import Absent, Survey
 
 CHUNK_ROWS = 512

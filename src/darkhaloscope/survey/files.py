@@ -210,7 +210,7 @@ class Survey:
         )
 
     def psf_path(self, brick: str, band: str) -> str | None:
-        """Path below the root, or address, of a brick's PSF image; None where the run names none."""
+        """Path below the root, or address, of a brick's PSF image; None where none is named."""
         template = self.config.psf_images
         return None if template is None else template.format(brick=brick, band=band)
 
