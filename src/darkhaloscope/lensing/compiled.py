@@ -29,10 +29,11 @@ _OPTIONS: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "nogil": T
 _INLINE = {**_OPTIONS, "inline": "always"}
 _ENTRY = {**_OPTIONS, "cache": True}  # what is called from Python is kept on disk, with its callees
 
-ROW = 18  # numbers a row that `pack` of `render` lays out: see `_rays` and `_sersic`
+ROW = 19  # numbers a row that `pack` of `render` lays out: see `_rays` and `_sersic`
 _FLATTEST = 0.42  # axis ratio below which the angles are halved once more
 _BINS = 4096
 _BIN_BITS = 18  # of a float32 left out when it is binned: 5 bits of mantissa, 2 % wide bins
+_FINE_BINS = 256
 _LOWEST_BIN = (127 - 44) << 5  # numbers below 2^-44 share the first bin
 _SPLIT = 4
 _DARK = 1e-5  # where a transfer function falls below it, along an axis, it is taken to be 0
@@ -160,11 +161,33 @@ def _picture(pixel, weight, picture, factor, light):  # type: ignore[no-untyped-
 
 
 @njit(**_OPTIONS)
-def _smallest(key, count, bins, held, chosen):  # type: ignore[no-untyped-def]
+def _innermost(u, v, stretch, width, key):  # type: ignore[no-untyped-def]
+    """From squared radii of midpoints to squares of `sampling.Rays.innermost`, in place."""
+    half = F4(0.5) * width * stretch
+    for i in range(len(key)):
+        radius = math.sqrt(key[i])
+        covered = half / (math.sqrt(u[i] * u[i] + v[i] * v[i]) + F4(1e-9))
+        inner = max(radius - covered, F4(0)) + F4(1e-3) * radius
+        key[i] = inner * inner
+
+
+@njit(**_OPTIONS)
+def _edge(held, count):  # type: ignore[no-untyped-def]
+    """The bin in which the `count`-th number lies, and how many of it belong to them."""
+    below, edge = 0, 0
+    while below + held[edge] < count:
+        below += held[edge]
+        edge += 1
+    return edge, count - below
+
+
+@njit(**_OPTIONS)
+def _smallest(key, count, bins, held, chosen, is_exact):  # type: ignore[no-untyped-def]
     """Indices of the `count` smallest of positive numbers; among those of the last bin, the first.
 
-    Counting into bins by the leading bits of the float finds them in three passes; a bin is 2 %
-    wide, which moves no cell whose refinement matters.
+    Counting into bins by the leading bits of the float finds them in three passes. A bin is 2 %
+    wide, which moves no cell of a smooth source that matters; for pictures the last bin is counted
+    into bins of its own, 0.01 % wide.
     """
     n = len(key)
     if count >= n:
@@ -177,11 +200,18 @@ def _smallest(key, count, bins, held, chosen):  # type: ignore[no-untyped-def]
         bins[i] = min(max(k, I4(0)), I4(_BINS - 1))
     for i in range(n):
         held[U8(bins[i])] += 1
-    below, edge = 0, 0
-    while below + held[edge] < count:
-        below += held[edge]
-        edge += 1
-    left, found, last = I4(count - below), U8(0), I4(edge)
+    edge, rest = _edge(held, count)
+    if is_exact:
+        held[:_FINE_BINS] = 0
+        for i in range(n):
+            if bins[i] == I4(edge):
+                part = F4(key[i]).view(np.int32) >> I4(_BIN_BITS - 8)
+                bins[i] = I4(part & I4(_FINE_BINS - 1))
+                held[U8(bins[i])] += 1
+            else:
+                bins[i] = I4(-1) if bins[i] < I4(edge) else I4(_FINE_BINS)
+        edge, rest = _edge(held, rest)
+    left, found, last = I4(rest), U8(0), I4(edge)
     for i in range(n):
         chosen[found] = i
         is_last = bins[i] == last
@@ -266,14 +296,16 @@ def _shine(u, v, row, source, room, radius2, light):  # type: ignore[no-untyped-
 
 
 @njit(**_OPTIONS)
-def _structure(light, flux, area, key):  # type: ignore[no-untyped-def]
-    """A key that is small where the mean of a cell is far from its midpoint."""
+def _structure(u, v, width, light, flux, key):  # type: ignore[no-untyped-def]
+    """A key that is small where the mean of a cell is far from its midpoint, and at the lens."""
+    area = width * width
     key[:] = F4(1e-20)
     for layer in range(len(light)):
         for i in range(len(key)):
             key[i] += abs(flux[layer, i] - light[layer, i] * area)
     for i in range(len(key)):
-        key[i] = F4(1) / key[i]
+        is_torn = u[i] * u[i] + v[i] * v[i] < area
+        key[i] = F4(1e-30) if is_torn else F4(1) / key[i]
 
 
 @njit(**_OPTIONS)
@@ -397,7 +429,8 @@ def sample_rows(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0913
         width = F4(2) * scale
         _grid(axis, x0[r], y0[r], scale, axes, at_u[0], at_v[0])
         _shine(at_u[0, :n_base], at_v[0, :n_base], row, source, room, key, flux[0])
-        m = _smallest(key[:n_base], splits[0], bins, held, chosen[0])
+        _innermost(at_u[0, :n_base], at_v[0, :n_base], row[18], width, key[:n_base])
+        m = _smallest(key[:n_base], splits[0], bins, held, chosen[0], is_picture)
         _clear(flux[0], chosen[0], m)
         for layer in range(layers):
             _spread(flux[0, layer], width * width, across, line, fine[r, layer])
@@ -414,8 +447,11 @@ def sample_rows(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PLR0913
             count[level - 1] = m
             if level < levels:
                 if is_picture:
-                    _structure(light[:, :n], flux[level, :, :n], width * width, key[:n])
-                m = _smallest(key[:n], splits[level], bins, held, chosen[level])
+                    _structure(at_u[level, :n], at_v[level, :n], width, light[:, :n],
+                               flux[level, :, :n], key[:n])  # fmt: skip
+                else:
+                    _innermost(at_u[level, :n], at_v[level, :n], row[18], width, key[:n])
+                m = _smallest(key[:n], splits[level], bins, held, chosen[level], is_picture)
             if level == 1:
                 if levels > 1:
                     _clear(flux[1], chosen[1], m)

@@ -78,7 +78,8 @@ def expose(
     light = flux.new_empty((rows, traced.layers))
     threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
     step = min(_ROWS_A_THREAD * threads, max(rows, 1))
-    numbers = [_numbers(traced), x0.numpy(), y0.numpy(), *_sources(traced)]
+    at = [part.contiguous().numpy() for part in (x0, y0)]
+    numbers = [_numbers(traced), *at, *_sources(traced)]
     mixture = psf.mixture()
     waves = None if mixture is None else _waves(mixture)
     work = _Work(step, traced.layers, bands, frame, splits, threads)
@@ -270,7 +271,9 @@ def _numbers(traced: Rays) -> F4:
     flattening = torch.sqrt((1 - q) * (1 + q)).clamp_min(_LEAST_FLATTENING)
     columns = [q * q, flattening, q, *traced.matrix, *traced.pull, *traced.shift]
     columns += [traced.exponent, traced.minus_b * _PER_E, traced.log_peak * _PER_E]
-    table: F4 = torch.cat([*columns, traced.cos, traced.sin], 1).contiguous().numpy()
+    table: F4 = (
+        torch.cat([*columns, traced.cos, traced.sin, traced.stretch], 1).contiguous().numpy()
+    )
     return table
 
 

@@ -66,10 +66,15 @@ class Plan:
     shape_cells: int
 
 
-DEFAULT = Plan((128, 192, 96, 48), picture_splits=(256, 512, 768, 128), margin_px=8, shape_cells=0)
+DEFAULT = Plan(
+    (128, 192, 96, 48, 16), picture_splits=(256, 512, 768, 128), margin_px=8, shape_cells=0
+)
 CHEAP = Plan((64, 64, 32, 16), picture_splits=(128, 128), margin_px=8, shape_cells=0)
 REFERENCE = Plan(
-    (2048, 4096, 1024, 256), picture_splits=(1024, 8192, 2048), margin_px=32, shape_cells=8192
+    (2048, 4096, 1024, 256, 64, 32),
+    picture_splits=(2048, 16384, 4096, 512),
+    margin_px=32,
+    shape_cells=8192,
 )
 
 

@@ -2,11 +2,15 @@
 
 Uniform supersampling cannot do it: for a Sersic index of 4 the cusp falls anywhere in a subpixel,
 and 8 x 8 samples a pixel still leave 5 % of error in the flux. Here cells two pixels wide are
-sampled at their midpoints; the K of them that lie nearest to the source's centre, as seen in the
+sampled at their midpoints; the K of them that come nearest to the source's centre, as seen in the
 source plane, are split 4 x 4, of their children again the nearest, and so on. For a brightness
 that falls outwards, nearest is the same as worst: the error of a midpoint, area x laplacian, taken
 at the cell's innermost point, falls with that distance. A fixed K keeps every row of a batch at the
 same cost, and its result independent of the others.
+
+Innermost point and midpoint are not alike near the lens, where a step along a circle moves the ray
+by theta_E / r times as much: a faint image there is a wedge thinner than a cell, and at the lens
+itself the map is torn. What a cell covers in the source plane is therefore taken off its distance.
 
 Midpoints alone would all be too low, as the light is convex nearly everywhere: the mean of a cell
 is its midpoint and 1/24 of the second differences, which its block of 4 x 4 has at no cost. Split
@@ -58,6 +62,7 @@ class Packed(Shape, Protocol):
 
 
 SPLIT = 4  # a cell is split into 4 x 4
+_TORN_WIDTHS = 1.0  # cells of a picture nearer to the lens than this are always split
 BASE_PX = 2  # width of the cells first sampled; split once, they are fine cells
 
 
@@ -71,6 +76,7 @@ class Rays:
 
     in the source's own axes, scaled so that xi^2 + eta^2 = 1 is its half-light ellipse. There the
     light is exp(log_peak + minus_b radius^(2 exponent)), or that of a picture times exp(log_peak).
+    A step along a circle round the lens, over its radius, moves the end by `stretch`.
     """
 
     cos: Tensor
@@ -82,6 +88,7 @@ class Rays:
     exponent: Tensor
     minus_b: Tensor
     log_peak: Tensor
+    stretch: Tensor
     pictures: Pictures | None = None
 
     @property
@@ -101,11 +108,29 @@ class Rays:
         light = torch.log(radius2).mul_(self.exponent).exp_().mul_(self.minus_b)
         return light.add_(self.log_peak).exp_()[:, None], radius2
 
-    def worst(self, radius2: Tensor, light: Tensor, mean: Tensor, count: int) -> Tensor:
-        """The `count` cells of each row below the base cells to be split, (n, count)."""
+    def innermost(self, radius2: Tensor, u: Tensor, v: Tensor, width: float) -> Tensor:
+        """Least source-plane radius in cells of `width` arcsec at (u, v); 0.001 of the midpoint's
+        is added, so that cells which hold the centre keep an order. The shape of `u`.
+        """
+        radius = radius2.sqrt_()
+        covered = (u * u).addcmul_(v, v).sqrt_().add_(1e-9).reciprocal_()
+        covered.mul_(self.stretch * (width / 2))
+        return torch.relu(radius - covered).add_(radius, alpha=1e-3)
+
+    def worst(
+        self, u: Tensor, v: Tensor, width: float, seen: tuple[Tensor, Tensor, Tensor], count: int
+    ) -> Tensor:
+        """The `count` cells of each row below the base cells to be split, (n, count).
+
+        `seen` is their brightness, squared source-plane radius and mean. Of pictures those at the
+        lens come first: the map is torn there, and on which side a ray passes is a matter of
+        rounding.
+        """
+        light, radius2, mean = seen
         if self.pictures is None:
-            return _nearest(radius2, count)
-        error = (mean - light).abs_().sum(1)
+            return _nearest(self.innermost(radius2, u, v, width), count)
+        is_torn = (u * u).addcmul_(v, v) < (_TORN_WIDTHS * width) ** 2
+        error = (mean - light).abs_().sum(1).masked_fill_(is_torn, torch.inf)
         return error.topk(min(count, error.shape[1]), sorted=False).indices
 
     def rows(self, part: slice) -> "Rays":
@@ -120,6 +145,7 @@ class Rays:
             exponent=self.exponent[part],
             minus_b=self.minus_b[part],
             log_peak=self.log_peak[part],
+            stretch=self.stretch[part],
             pictures=None if self.pictures is None else self.pictures.rows(part),
         )
 
@@ -166,6 +192,7 @@ def rays(source: Sersic | Pictures, lens: Lens) -> Rays:
         exponent=column(exponent),
         minus_b=column(minus_b),
         log_peak=column(log_peak),
+        stretch=column(lens.theta_e.double() / size * torch.sqrt((minor**2 + 1 / minor**2) / 2)),
         pictures=pictures,
     )
 
@@ -196,7 +223,7 @@ def sample(
     light, radius2 = traced.trace(u, v)
     base = light.mul_(width**2)
 
-    chosen = _nearest(radius2, splits[0])
+    chosen = _nearest(traced.innermost(radius2, u, v, width), splits[0])
     u, v = _children(u, v, chosen, width, traced)
     cell = _fine_cells(across, x0.device)[chosen].flatten(1)
     fine = _spread(base.scatter_(2, _each(chosen, base), 0), across)
@@ -207,7 +234,7 @@ def sample(
         fine.scatter_(2, _each(cell, fine), mean.mul_(width**2))
         return fine.view(*fine.shape[:2], frame.fine_px, frame.fine_px)
 
-    chosen = traced.worst(radius2, light, mean, splits[1])
+    chosen = traced.worst(u, v, width, (light, radius2, mean), splits[1])
     u, v = _children(u, v, chosen, width, traced)
     flux = mean.mul_(width**2).scatter_(2, _each(chosen, mean), 0)
     fine.scatter_(2, _each(cell, fine), flux)
@@ -265,7 +292,7 @@ def _refined(u: Tensor, v: Tensor, width: float, splits: tuple[int, ...], traced
     mean = _averaged(light)
     if not splits:
         return mean.mul_(width**2)
-    chosen = traced.worst(radius2, light, mean, splits[0])
+    chosen = traced.worst(u, v, width, (light, radius2, mean), splits[0])
     u, v = _children(u, v, chosen, width, traced)
     inner = _refined(u, v, width / SPLIT, splits[1:], traced)
     inner = inner.view(*inner.shape[:2], -1, SPLIT**2).sum(3)
@@ -277,9 +304,9 @@ def _each(index: Tensor, like: Tensor) -> Tensor:
     return index[:, None].expand(-1, like.shape[1], -1)
 
 
-def _nearest(radius2: Tensor, count: int) -> Tensor:
-    """The `count` cells of each row that lie nearest to the source's centre, (n, count)."""
-    return radius2.topk(min(count, radius2.shape[1]), largest=False, sorted=False).indices
+def _nearest(inner: Tensor, count: int) -> Tensor:
+    """The `count` cells of each row that come nearest to the source's centre, (n, count)."""
+    return inner.topk(min(count, inner.shape[1]), largest=False, sorted=False).indices
 
 
 def _children(

@@ -36,8 +36,8 @@ class CutoutsConfig(StageConfig):
     psf_beta: dict[str, float]
     """Moffat exponent of each band's PSF: it turns the survey's `psfsize` into a FWHM."""
     psf_image_px: int | None = Field(default=None, ge=9, le=255)
-    """Width of the PSF images kept beside the pixels, odd: 63 px hold 99.7 % of a Moffat's light. With
-    it `survey.psf_images` is read, a target without a PSF image is refused, and PSF widths are
+    """Width of the PSF images kept beside the pixels, odd: 63 px hold 99.7 % of a Moffat's light.
+    With it `survey.psf_images` is read, a target without a PSF image is refused, and PSF widths are
     measured on the images; none: no images are kept and widths come from `psfsize`."""
 
     @model_validator(mode="after")

@@ -25,8 +25,8 @@ class StampsConfig(StageConfig):
     electrons_per_nmgy_per_exposure: tuple[float, ...]
     """Electrons that a nanomaggy makes in one exposure, one a band, for the photon noise of all
     injected light; about 3,500 in a 90 s exposure. It serves where the survey has no table of a
-    brick's CCDs from which the coadd's own gain follows; where it has no `nexp` either, one exposure
-    is assumed. 0: no photon noise at all."""
+    brick's CCDs from which the coadd's own gain follows; where it has no `nexp` either, one
+    exposure is assumed. 0: no photon noise at all."""
     batch_rows: int = Field(default=128, ge=1, json_schema_extra={"speed_only": True})
     """Stamps painted at once; changes memory and speed, no result."""
 
