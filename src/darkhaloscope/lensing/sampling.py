@@ -109,8 +109,9 @@ class Rays:
         return light.add_(self.log_peak).exp_()[:, None], radius2
 
     def innermost(self, radius2: Tensor, u: Tensor, v: Tensor, width: float) -> Tensor:
-        """Least source-plane radius in cells of `width` arcsec at (u, v); 0.001 of the midpoint's
-        is added, so that cells which hold the centre keep an order. The shape of `u`.
+        """Least source-plane radius in cells of `width` arcsec at (u, v), the shape of `u`.
+
+        0.001 of the midpoint's is added, so that cells which hold the centre keep an order.
         """
         radius = radius2.sqrt_()
         covered = (u * u).addcmul_(v, v).sqrt_().add_(1e-9).reciprocal_()
