@@ -32,8 +32,8 @@ def summary(root: Path, stage: str) -> dict[str, Any]:
             values = column.drop_null().to_numpy().astype(np.float64)
             columns[field.name] = [float(values.mean()) if len(values) else 0.0, column.null_count]
         elif pa.types.is_fixed_size_binary(field.type):
-            held = b"".join(v for v in column.to_pylist() if v is not None)
-            columns[field.name] = [float(np.frombuffer(held, np.float32).astype(float).std()), 0]
+            held = np.frombuffer(b"".join(column.drop_null().to_pylist()), np.float32)
+            columns[field.name] = [float(held.astype(float).std()) if len(held) else 0.0, 0]
     return {"version": stage_named(stage).version, "rows": table.num_rows, "columns": columns}
 
 
