@@ -8,7 +8,6 @@ they are.
 """
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -374,11 +372,9 @@ def show(axes: Any, pixels: Tensor, size: int) -> None:
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write a figure with a palette of 256 colours, which keeps noise small."""
-    file, drawn = IMAGES / f"gallery-{name}.png", io.BytesIO()
-    figure.savefig(drawn, dpi=100)
-    image = Image.open(drawn).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    """Write a figure, the same bytes for the same picture."""
+    file = IMAGES / f"gallery-{name}.png"
+    figure.savefig(file, dpi=100, metadata={"Software": None}, pil_kwargs={"optimize": True})
     print(f"{file.relative_to(REPOSITORY)}: {file.stat().st_size / 1000:.0f} kB")
 
 

@@ -67,7 +67,7 @@ class Plan:
 
 
 DEFAULT = Plan(
-    (128, 192, 96, 48, 16), picture_splits=(256, 512, 768, 128), margin_px=8, shape_cells=0
+    (128, 192, 128, 64, 32), picture_splits=(256, 512, 768, 128), margin_px=8, shape_cells=0
 )
 CHEAP = Plan((64, 64, 32, 16), picture_splits=(128, 128), margin_px=8, shape_cells=0)
 REFERENCE = Plan(
