@@ -75,6 +75,10 @@ def test_the_energy_of_the_kernel_is_that_of_its_pixels(
 def lenses(real_line: Line) -> tuple[pa.Table, Injected, torch.Tensor]:
     """One lens on each usable real galaxy: rows, stamps, and the real pixels under them."""
     settings = config.load(real_line.run_file)
+    only_sersic = settings.manifest.sources.model_copy(
+        update={"kinds": {"sersic": 1.0}, "bank": None}
+    )
+    asked = settings.manifest.model_copy(update={"sources": only_sersic})
     cutouts = real_line.usable()
     head = cutouts.drop_columns(["pixels"])
     splits = real_line.real("splits")
@@ -84,7 +88,7 @@ def lenses(real_line: Line) -> tuple[pa.Table, Injected, torch.Tensor]:
         pa.array(["train"] * splits.num_rows),
     )
     hosts = manifesting.hosts_of(splits, real_line.real("cutouts"), BANDS)
-    rows = manifesting.draw(hosts, split="train", config=settings.manifest)
+    rows = manifesting.draw(hosts, split="train", config=asked)
     rows = rows.filter(pa.compute.equal(rows["kind"], "lens"))
     at = rows.schema.get_field_index("arc_snr_target")
     rows = rows.set_column(at, rows.schema.field(at), pa.nulls(rows.num_rows, pa.float32()))
