@@ -216,7 +216,7 @@ def publish_folder(source: Path, folder: str, *, digest: str) -> Header:
     trainings that end in the same weights are one model.
     """
     files = {
-        p.relative_to(source).as_posix(): _sha256(p)
+        p.relative_to(source).as_posix(): sha256_of(p)
         for p in sorted(source.rglob("*"))
         if p.is_file()
     }
@@ -265,7 +265,7 @@ def fetch_folder(folder: str, into: Path) -> Path:
         held = into / name
         held.parent.mkdir(parents=True, exist_ok=True)
         pafs.copy_files(f"{target}/{name}", str(held), source, pafs.LocalFileSystem())
-        if _sha256(held) != sha256:
+        if sha256_of(held) != sha256:
             raise DataError(
                 f"{folder}/{name} is not the file that {DONE} names; run its stage again"
             )
@@ -339,7 +339,8 @@ def _plain(schema: pa.Schema) -> str:
     return "\n".join(f"{f.name} {f.type} {sorted((f.metadata or {}).items())}" for f in schema)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash of a local file, read piece by piece."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_CHUNK_BYTES):

@@ -36,7 +36,6 @@ Values = NDArray[np.float64]
 
 VERSION = 1  # raised when the same settings and files give another bank
 _CHUNK_ROWS = 256
-_HASH_BYTES = 1 << 22
 # Effective wavelengths, nm (Abbott et al. 2018 for g to z; ACS): a band between two filters is made
 # of both.
 _WAVELENGTH = {"g": 473, "r": 642, "i": 784, "z": 926}
@@ -298,16 +297,8 @@ def _fingerprint(path: Path, _size: int, _mtime_ns: int) -> str:
     """What a catalogue is; worked out again when its file has changed."""
     catalogue = hst_catalogue.Catalogue.read(path)
     beside = hst_catalogue.companion_of(path)
-    parts = [_sha256(p) for p in (path, beside) if p.is_file()]
+    parts = [store.sha256_of(p) for p in (path, beside) if p.is_file()]
     for name in catalogue.files():
         file = catalogue.folder / name
         parts.append(f"{name} {file.stat().st_size if file.is_file() else 'missing'}")
     return " ".join(parts)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
