@@ -21,7 +21,7 @@ from darkhaloscope.lensing.render import (
 )
 
 PSF = moffat_from_psfsize(torch.tensor([[1.2, 1.1]]), torch.tensor([[2.8, 2.8]]))
-WIDE = replace(DEFAULT, margin_px=64)
+WIDE = replace(DEFAULT, margin_px=64, far_margin_px=64)
 
 
 def place(n: int) -> dict[str, object]:

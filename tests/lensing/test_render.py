@@ -1,6 +1,7 @@
 """The renderer against a slow float64 one, lenstronomy and GalSim, and its special cases."""
 
 import math
+from dataclasses import replace
 
 import galsim
 import numpy as np
@@ -249,7 +250,8 @@ def test_neither_the_batch_nor_the_device_changes_a_pixel(chunk_rows: int, devic
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     behind = lenses(7)
-    whole = painted(sources(behind), behind, psf=MOFFAT)
+    plan = replace(DEFAULT, far_margin_px=DEFAULT.margin_px)  # which a GPU takes for all rows
+    whole = painted(sources(behind), behind, psf=MOFFAT, plan=plan)
     moved = Lens(
         *[getattr(behind, f).to(device) for f in ("theta_e", "q", "phi", "shear", "shear_phi")]
     )
@@ -257,9 +259,29 @@ def test_neither_the_batch_nor_the_device_changes_a_pixel(chunk_rows: int, devic
     source = Sersic(*[getattr(sources(behind), f).to(device) for f in names])
     psf = Moffat(MOFFAT.alpha.to(device), MOFFAT.beta.to(device))
     flux = torch.ones(7, 1, device=device)
-    got = painted(source, moved, psf=psf, flux=flux, chunk_rows=chunk_rows).pixels.cpu()
+    got = painted(source, moved, psf=psf, flux=flux, plan=plan, chunk_rows=chunk_rows).pixels.cpu()
     peak = whole.pixels.amax((1, 2, 3), keepdim=True)
     assert float(((got - whole.pixels).abs() / peak).max()) <= 1e-5
+
+
+def test_light_that_comes_in_from_beyond_the_stamp_is_rendered_among_others() -> None:
+    distance = torch.tensor([0.2, 5.5, 0.1, 6.2]).double()  # with theta_e: images at 9.5, 10.2"
+    source = sersic(4, r_eff=0.4)
+    source = replace(source, x=distance * 0.3, y=-distance * math.sqrt(1 - 0.3**2))
+    behind = lens(4, q=0.7, theta_e=4.0, shear=0.03)
+    psf = Moffat(*[torch.full((4, 1), v).double() for v in (0.9, 2.6)])
+    got = painted(source, behind, psf=psf)
+    truth = painted(source, behind, psf=psf, plan=REFERENCE)
+    for found, expected in zip(got.pixels, truth.pixels, strict=True):
+        assert float((found - expected).norm() / expected.norm()) <= 0.01
+    torch.testing.assert_close(got.inside, truth.inside, rtol=0.01, atol=1e-3)
+    near = Moffat(psf.alpha[2:3], psf.beta[2:3])
+    alone = painted(
+        sersic(x=0.03, y=-0.1 * math.sqrt(1 - 0.3**2), r_eff=0.4),
+        lens(q=0.7, theta_e=4.0, shear=0.03),
+        psf=near,
+    )
+    torch.testing.assert_close(got.pixels[2:3], alone.pixels)
 
 
 def test_what_training_does_to_precision_does_not_reach_the_renderer() -> None:

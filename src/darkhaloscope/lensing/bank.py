@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkhaloscope.lensing.profiles import require
+from darkhaloscope.lensing.profiles import Part, require
 
 _SUM_TOLERANCE = 1e-4  # float32 sums of some 10,000 pixels
 _BISECTIONS = 40
@@ -155,7 +155,7 @@ class Pictures:
         placed = self.x.isfinite() & self.y.isfinite() & self.phi.isfinite()
         require(placed, self.x, "a source's position and angle are finite")
 
-    def rows(self, part: slice) -> "Pictures":
+    def rows(self, part: Part) -> "Pictures":
         """Some of the sources."""
         return Pictures(
             self.bank,

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Part = slice | Tensor  # of the rows of a batch: a range, their numbers, or a mask
+
 _IS_CHECKED = ContextVar("is_checked", default=False)
 _THETA_E = "theta_e is a radius in arcsec, >= 0"
 _Q = "q is minor over major axis, in (0, 1]"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from darkhaloscope.core.units import FWHM_PER_SIGMA, moffat_alpha_from_psfsize, moffat_fwhm
-from darkhaloscope.lensing.profiles import require
+from darkhaloscope.lensing.profiles import Part, require
 
 MOFFAT_BETA_MIN, MOFFAT_BETA_MAX = 1.4, 8.0
 
@@ -48,7 +48,7 @@ class Psf(Protocol):
         """The transfer function as a sum of Gaussians, where it is one."""
         ...
 
-    def rows(self, part: slice) -> Self:
+    def rows(self, part: Part) -> Self:
         """The PSFs of some of the stamps."""
         ...
 
@@ -99,7 +99,7 @@ class Gaussian:
         scale = -2 * (math.pi / FWHM_PER_SIGMA * self.fwhm[..., None]) ** 2
         return Mixture(scale, torch.ones_like(scale))
 
-    def rows(self, part: slice) -> "Gaussian":
+    def rows(self, part: Part) -> "Gaussian":
         """The PSFs of some of the stamps."""
         return self if self.shape[0] == 1 else Gaussian(self.fwhm[part], self.includes_pixel)
 
@@ -169,7 +169,7 @@ class Moffat:
         scale = -((math.pi * self.alpha[..., None]) ** 2) * torch.exp(-log_t)
         return Mixture(scale, weight)
 
-    def rows(self, part: slice) -> "Moffat":
+    def rows(self, part: Part) -> "Moffat":
         """The PSFs of some of the stamps."""
         if self.shape[0] == 1:
             return self
@@ -241,7 +241,7 @@ class Kernel:
     def mixture(self) -> None:
         """None: an image is no sum of round Gaussians."""
 
-    def rows(self, part: slice) -> "Kernel":
+    def rows(self, part: Part) -> "Kernel":
         """The PSFs of some of the stamps."""
         if self.shape[0] == 1:
             return self

@@ -22,7 +22,7 @@ from darkhaloscope.lensing import cpu
 from darkhaloscope.lensing.bank import Pictures
 from darkhaloscope.lensing.blur import Frame, Grid, blur
 from darkhaloscope.lensing.light import Sersic
-from darkhaloscope.lensing.profiles import Lens, require
+from darkhaloscope.lensing.profiles import Lens, Part, require
 from darkhaloscope.lensing.psf import Psf
 from darkhaloscope.lensing.sampling import Brightness, Packed, Shape, rays, sample, sample_shape
 
@@ -43,6 +43,7 @@ __all__ = [
 
 
 Kernel = Literal["auto", "torch", "compiled"]
+_RIM_ARCSEC = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Plan:
         picture_splits: The same for sources that are pictures.
         margin_px: Least margin round the stamp from which light blurs in, and across which the
             wings of the PSF come back on the other side.
+        far_margin_px: The same where light may reach the margin's rim (1 in 100 draws of physical
+            priors, 0 of training priors); on a GPU for all rows.
         shape_cells: For shapes other than sources: cells of half a pixel split 4 x 4. Rings and
             arms are wider than such a cell: with a few split they come out worse than with none
             (0.1 against 0.01 % of a ring, 0.1 against 0.05 % of arms), as cells' errors are then
@@ -63,17 +66,25 @@ class Plan:
     splits: tuple[int, ...]
     picture_splits: tuple[int, ...]
     margin_px: int
+    far_margin_px: int
     shape_cells: int
 
 
 DEFAULT = Plan(
-    (128, 192, 128, 64, 32), picture_splits=(256, 512, 768, 128), margin_px=8, shape_cells=0
+    (128, 192, 128, 64, 32),
+    picture_splits=(256, 512, 768, 128),
+    margin_px=8,
+    far_margin_px=12,
+    shape_cells=0,
 )
-CHEAP = Plan((64, 64, 32, 16), picture_splits=(128, 128), margin_px=8, shape_cells=0)
+CHEAP = Plan(
+    (64, 64, 32, 16), picture_splits=(128, 128), margin_px=8, far_margin_px=8, shape_cells=0
+)
 REFERENCE = Plan(
     (2048, 4096, 1024, 256, 64, 32),
     picture_splits=(2048, 16384, 4096, 512),
     margin_px=32,
+    far_margin_px=32,
     shape_cells=8192,
 )
 
@@ -134,27 +145,47 @@ def render_lensed(
             kernel is asked for where it cannot run.
     """
     _check(flux, psf, centre_x, centre_y)
-    frame = Frame.around(grid, plan.margin_px)
     traced, is_lensed = rays(source, lens), lens.theta_e > 0
+    flux = flux.to(source.x.dtype)
     share = None
     if isinstance(source, Pictures) and traced.layers > 1:
         share = source.shares().to(source.x.dtype)
     splits = plan.splits if traced.pictures is None else plan.picture_splits
     x0, y0 = centre_x.to(source.x.dtype), centre_y.to(source.x.dtype)
 
-    if _is_compiled(kernel, like=source.x):
-        made = cpu.expose(
-            traced, x0=x0, y0=y0, is_lensed=is_lensed, flux=flux.to(source.x.dtype), share=share,
-            psf=psf, frame=frame, splits=splits,
+    is_compiled = _is_compiled(kernel, like=source.x)
+
+    def expose(part: Part, margin_px: int) -> Painted:
+        frame = Frame.around(grid, margin_px)
+        of_rows, x, y, bent = traced.rows(part), x0[part], y0[part], is_lensed[part]
+        shared = None if share is None else share[part]
+        if is_compiled:
+            made = cpu.expose(
+                of_rows, x0=x, y0=y, is_lensed=bent, flux=flux[part], share=shared,
+                psf=psf.rows(part), frame=frame, splits=splits,
+            )  # fmt: skip
+            return Painted(*made)
+
+        def draw(few: slice) -> tuple[Tensor, Tensor]:
+            fine = sample(of_rows.rows(few), x0=x[few], y0=y[few], frame=frame, splits=splits)
+            return fine, torch.where(bent[few, None], fine.sum((2, 3)), 1)
+
+        return _expose(
+            draw, flux=flux[part], share=shared, psf=psf.rows(part), frame=frame,
+            chunk_rows=chunk_rows, like=source.x,
         )  # fmt: skip
-        return Painted(*made)
 
-    def draw(part: slice) -> tuple[Tensor, Tensor]:
-        fine = sample(traced.rows(part), x0=x0[part], y0=y0[part], frame=frame, splits=splits)
-        return fine, torch.where(is_lensed[part, None], fine.sum((2, 3)), 1)
-
-    return _expose(
-        draw, flux=flux, share=share, psf=psf, frame=frame, chunk_rows=chunk_rows, like=source.x
+    if source.x.device.type != "cpu":  # to ask which rows are far would wait for the device
+        return expose(slice(None), plan.far_margin_px)
+    far = _is_far(source, lens, Frame.around(grid, plan.margin_px))
+    if not far.any():
+        return expose(slice(None), plan.margin_px)
+    near, beyond = expose(~far, plan.margin_px), expose(far, plan.far_margin_px)
+    order = torch.argsort(torch.cat([torch.nonzero(~far), torch.nonzero(far)])[:, 0])
+    return Painted(
+        torch.cat([near.pixels, beyond.pixels])[order],
+        torch.cat([near.inside, beyond.inside])[order],
+        torch.cat([near.magnification, beyond.magnification])[order],
     )
 
 
@@ -211,6 +242,17 @@ def paint(
     return _expose(
         draw, flux=flux, share=None, psf=psf, frame=frame, chunk_rows=chunk, like=centre_x
     )
+
+
+def _is_far(source: Sersic | Pictures, lens: Lens, frame: Frame) -> Tensor:
+    """Whether the outermost image lies so near to the frame's rim that light from beyond it counts.
+
+    17 of 20,000 draws of the physical priors were off by 0.8 % or more (worst 8 %) for this reason
+    with a margin of 8 px everywhere; all of them reached to within 1.5 arcsec of the rim.
+    """
+    scale = frame.grid.pixel_scale_arcsec
+    reach = torch.hypot(source.x, source.y) + lens.theta_e + source.r_eff
+    return reach > frame.padded_px / 2 * scale - _RIM_ARCSEC
 
 
 def _check(flux: Tensor, psf: Psf, centre_x: Tensor, centre_y: Tensor) -> None:

@@ -34,7 +34,7 @@ from torch import Tensor
 from darkhaloscope.lensing.bank import Pictures
 from darkhaloscope.lensing.blur import FINE_PER_PX, Frame
 from darkhaloscope.lensing.light import Sersic, sersic_b, sersic_log_peak
-from darkhaloscope.lensing.profiles import Lens, require, sie_angles, sie_scale
+from darkhaloscope.lensing.profiles import Lens, Part, require, sie_angles, sie_scale
 
 Brightness = Callable[[Tensor, Tensor], Tensor]
 
@@ -134,7 +134,7 @@ class Rays:
         error = (mean - light).abs_().sum(1).masked_fill_(is_torn, torch.inf)
         return error.topk(min(count, error.shape[1]), sorted=False).indices
 
-    def rows(self, part: slice) -> "Rays":
+    def rows(self, part: Part) -> "Rays":
         """Some rows of the batch."""
         return Rays(
             cos=self.cos[part],
