@@ -265,7 +265,7 @@ def test_neither_the_batch_nor_the_device_changes_a_pixel(chunk_rows: int, devic
 
 
 def test_light_that_comes_in_from_beyond_the_stamp_is_rendered_among_others() -> None:
-    distance = torch.tensor([0.2, 5.5, 0.1, 6.2]).double()  # with theta_e: images at 9.5, 10.2"
+    distance = torch.tensor([2.0, 5.5, 1.5, 6.2]).double()  # with theta_e: images at 9.5, 10.2"
     source = sersic(4, r_eff=0.4)
     source = replace(source, x=distance * 0.3, y=-distance * math.sqrt(1 - 0.3**2))
     behind = lens(4, q=0.7, theta_e=4.0, shear=0.03)
@@ -277,7 +277,7 @@ def test_light_that_comes_in_from_beyond_the_stamp_is_rendered_among_others() ->
     torch.testing.assert_close(got.inside, truth.inside, rtol=0.01, atol=1e-3)
     near = Moffat(psf.alpha[2:3], psf.beta[2:3])
     alone = painted(
-        sersic(x=0.03, y=-0.1 * math.sqrt(1 - 0.3**2), r_eff=0.4),
+        sersic(x=0.45, y=-1.5 * math.sqrt(1 - 0.3**2), r_eff=0.4),
         lens(q=0.7, theta_e=4.0, shear=0.03),
         psf=near,
     )
