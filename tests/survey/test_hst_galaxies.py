@@ -104,6 +104,47 @@ def test_no_ring_of_the_deconvolution_surrounds_a_compact_galaxy() -> None:
     assert (np.diff(inner) <= 1e-3 * inner[0]).all()
 
 
+@pytest.mark.parametrize("mag", [23.5, 24.0])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_no_dark_rim_surrounds_a_bright_part_in_a_faint_one(mag: float, seed: int) -> None:
+    bar = profile(61, 4.0, n=0.5, q=0.35, phi=1.0)
+    light = 0.85 * bar + 0.15 * profile(61, 6.0, q=0.7, phi=1.0)
+    found = clean([stamp(hst_image(light, flux_of(mag), seed=seed))], CLEANING)
+    assert found.refused is None
+    assert deepest_pit(found.pictures[0]) < 0.4
+
+
+def deepest_pit(picture: np.ndarray) -> float:
+    """Share of the light that lacks in the deepest narrow gap between brighter parts."""
+    y, x = np.indices((9, 9)) - 4
+    filled = ndimage.grey_closing(picture, footprint=np.hypot(y, x) <= 4.2)
+    bright = filled > 5e-3 * picture.max()
+    return float((1 - picture[bright] / filled[bright]).max())
+
+
+def test_a_stamp_does_not_show_its_shape() -> None:
+    for seed in (1, 2, 3):
+        image = disc(20.5, size=49, q=1.0, seed=seed)
+        (picture,) = clean([stamp(image)], CLEANING).pictures
+        y, x = np.indices(picture.shape) - (CLEANING.size_px - 1) / 2
+        turn = np.floor(np.degrees(np.arctan2(y, x)) / 10)
+        seen = picture > 1e-3 * picture.max()
+        reach = [np.hypot(y, x)[seen & (turn == t)].max() for t in np.unique(turn)]
+        assert max(reach) < 1.12 * min(reach)
+
+
+def test_a_galaxy_that_goes_on_beyond_its_stamp_is_cut_off() -> None:
+    """However little of its light the outermost pixels hold."""
+    image = disc(20.0, n=4.0, r_eff=40.0, q=0.9)
+    found = clean([stamp(image)], CLEANING)
+    assert found.refused == hst.CUT_OFF
+    edge = np.ones(image.shape, bool)
+    edge[2:-2, 2:-2] = False
+    assert image[edge].sum() < 0.03 * image.sum()
+    smaller = disc(20.0, n=4.0, r_eff=6.0, q=0.9)
+    assert clean([stamp(smaller)], CLEANING).refused is None
+
+
 def test_a_neighbour_leaves_no_light_behind() -> None:
     alone = disc(21.5)
     beside = np.roll(disc(22.0, seed=5, r_eff=4.0, q=1.0) - np.sqrt(HST_VARIANCE) * noise(
@@ -242,6 +283,21 @@ def test_the_real_hundred_keep_their_catalogued_flux_and_size(shared_data: Path)
     # flux_radius is that of the blurred image
     assert 0.8 < np.median(np.divide(sizes, observed)) < 1.0
     assert all("g" in g.colour_mags and g.z_phot for g in usable)
+
+
+@pytest.mark.real
+def test_real_galaxies_have_no_square_halo_and_no_dark_rim(shared_data: Path) -> None:
+    path = (
+        shared_data / "cosmos-hst-sources/galsim_f814w_100"
+        / "real_galaxy_catalog_26_extension_example.fits"
+    )  # fmt: skip
+    by_ident = {g.ident: g for g in hst.galaxies([path], CLEANING)}
+    # its light goes on beyond the stamp, of which less than 1 % is in the outermost pixels
+    assert by_ident[42].refused == hst.CUT_OFF
+    # smooth ones, with no gaps of their own, that had a rim
+    for ident in (13, 15, 16, 19, 30, 43, 46):
+        assert by_ident[ident].refused is None
+        assert deepest_pit(by_ident[ident].pictures[0]) < 0.5
 
 
 @pytest.mark.real

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Values = NDArray[np.float64]
 
-VERSION = 1  # raised when the same settings and files give another bank
+VERSION = 2  # raised when the same settings and files give another bank
 _CHUNK_ROWS = 256
 # Effective wavelengths, nm (Abbott et al. 2018 for g to z; ACS): a band between two filters is made
 # of both.
