@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python docs/gallery.py [--shared DIR]
 
-Writes docs/images/gallery-*.png in half a minute on one core. Figures with real galaxies or real
+Writes docs/images/gallery-*.png in a few seconds on one core. Figures with real galaxies or real
 pixels need the tests' data (DIR, by default $DHS_SHARED or ../shared); without it they are left as
 they are.
 """
