@@ -92,6 +92,8 @@ def key_rows(model: type[BaseModel], prefix: str) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
         is_handed = name in HANDED or (name == "psf_beta" and model.__name__ == "StampsConfig")
+        is_handed |= model.__name__ == "SelectionConfig" and name in ("targets", "sky")
+        is_handed |= model.__name__ == "GatesConfig" and name in ("splits", "models")
         if is_handed and issubclass(model, StageConfig):
             continue
         has_default = not field.is_required() and field.default_factory is None

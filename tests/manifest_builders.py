@@ -46,7 +46,7 @@ PHYSICAL = {
 }
 SHAPES = {
     "single_image_reach": 1.5,
-    "companion_radius_over_theta_e": span(0.7, 1.6),
+    "companion_turn_deg": span(80.0, 120.0),
     "ring_radius_arcsec": span(1.5, 4.0),
     "ring_width_over_radius": span(0.15, 0.3),
     "ring_q": span(0.4, 0.85),

@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from darkhaloscope.evaluate.gates import GUARDS
+
 DHS = Path(sys.executable).with_name("dhs")
 TINY_SKY = {
     "seed": 7,
@@ -48,9 +50,12 @@ def tiny_tables(name: str = "demo") -> dict[str, Any]:
     for model in tables["model"].values():
         model.update(network="small", max_epochs=2, epoch_stamps=128, batch_size=32, warmup_steps=1)
     tables["report"].update(interval_draws=500, gallery_stamps=2)
+    tables["gates"].update(stamps_per_kind=60, stamps_per_other_kind=20, least_galaxies=20)
+    tables["gates"].update(interval_draws=100, waive=dict.fromkeys(GUARDS, TOO_SMALL))
     return tables
 
 
+TOO_SMALL = "some 60 galaxies of train can show no such thing"
 SPLIT_SEED = 23  # gives each of the four splits at least one of the six patches
 
 

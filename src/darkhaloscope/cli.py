@@ -272,6 +272,22 @@ def bench(
     raise typer.Exit(measure(words or []))
 
 
+@app.command(
+    # argparse reads the words, so that they are the same where there is no typer
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+def evaluate(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SCORES [--against SCORES2] [--thresholds FILE] [--out DIR] ..."),
+    ] = None,
+) -> None:
+    """Report on any finder's scores (CSV, Parquet): `dhs evaluate --help`."""
+    from darkhaloscope.evaluate.entry import run as report
+
+    raise typer.Exit(report(words or []))
+
+
 def _write_preset(file: Path, preset: str, area: str | None = None) -> str:
     """A preset as a new file, with the sky area filled in where one is given; its text."""
     text = _preset_text(preset)

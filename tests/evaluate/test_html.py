@@ -131,3 +131,14 @@ def test_the_word_illustrative_stands_beside_the_headline() -> None:
     assert "Illustrative: only 7 different catalogue galaxies" in said.split('id="rates"')[0]
     assert "(30 sersic, 7 catalogue)" in said
     assert "llustrative: only" not in page()
+
+
+def test_a_waived_gate_is_shown_with_its_reason_and_none_where_there_are_none() -> None:
+    gate = {"name": "core_only", "stratum": "all", "guards": "core leakage", "value": 0.71}
+    waived = {**gate, "passed": False, "waived": True, "reason": "a trial <run>"}
+    text = page(gates=[waived, {**gate, "name": "texture", "passed": True}])
+    section = text[text.index('id="gates"') : text.index('id="limits"')]
+    assert "1 of 2 checks passed, of 2 gates" in section
+    assert "a trial &lt;run&gt;" in section
+    assert "0.710" in section
+    assert 'id="gates"' not in page()

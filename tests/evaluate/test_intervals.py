@@ -94,7 +94,7 @@ def test_bounding_one_in_ten_thousand_needs_36887_negatives() -> None:
 def test_auroc_is_the_mann_whitney_statistic_and_its_error_delongs() -> None:
     made = curve(np.random.default_rng(2), 80, (300,))
     lenses, negatives = made.lenses.score, made.negatives.side.score
-    value, (low, high) = intervals.auroc(made.lenses, made.negatives)
+    value, (low, high), _ = intervals.auroc(made.lenses, made.negatives)
     expected = stats.mannwhitneyu(lenses, negatives).statistic / (80 * 300)
     assert value == pytest.approx(expected)
     won = (lenses[:, None] > negatives).astype(float)
@@ -105,7 +105,9 @@ def test_auroc_is_the_mann_whitney_statistic_and_its_error_delongs() -> None:
 
 def test_perfect_separation_still_has_an_interval() -> None:
     made = rows(score=np.arange(30.0), is_lens=np.arange(30) >= 20)
-    value, (low, high) = intervals.auroc(sample.lenses(made), sample.negatives(made, to_sky=True))
+    value, (low, high), _ = intervals.auroc(
+        sample.lenses(made), sample.negatives(made, to_sky=True)
+    )
     assert (value, high) == (1.0, 1.0)
     assert low == pytest.approx(0.025 ** (1 / 10))
 

@@ -31,7 +31,9 @@ def drawn(made: Rows) -> dict[str, str]:
 
 def test_plots_are_svg_whose_colours_are_the_pages() -> None:
     for name, text in drawn(table()).items():
-        assert ET.fromstring(text).tag.endswith("svg"), name  # noqa: S314  (our own text)
+        wide, narrow = ET.fromstring(f"<p>{text}</p>")  # noqa: S314  (our own text)
+        assert wide.tag.endswith("svg"), name
+        assert float(wide.get("width", "")[:-2]) > float(narrow.get("width", "")[:-2]), name
         assert "var(--ink)" in text
         assert "#0102" not in text
 

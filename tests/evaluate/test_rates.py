@@ -108,8 +108,8 @@ def test_infinite_scores_stand_at_the_ends() -> None:
 
 def test_fixed_thresholds_have_exact_intervals() -> None:
     made = of(np.arange(N))
-    tpr = rates.tpr_at_fixed(made.lenses, 20.0, at=0.5)
-    fpr = rates.fpr_at_fixed(made.negatives, 20.0, at=0.5)
+    tpr = rates.tpr_at_fixed(made, 20.0, at=0.5)
+    fpr = rates.fpr_at_fixed(made, 20.0, at=0.5)
     assert (tpr.k, tpr.n, tpr.value, fpr.k) == (10, 20, 0.5, 10)
     assert tpr.low == pytest.approx(0.27196, abs=1e-5)
     assert "Clopper-Pearson" in tpr.method

@@ -89,7 +89,8 @@ def test_a_companion_has_the_magnified_flux_of_its_lens(split: str) -> None:
     if split == "test":  # not rescaled to a signal-to-noise ratio
         rows = untargeted(rows)
     pairs = rows_of(12, kinds=("companion",))
-    for name in ("shape_radius_arcsec", "shape_phi_deg"):
+    inner = ("inner_radius_arcsec", "inner_phi_deg", "inner_share")
+    for name in ("shape_radius_arcsec", "shape_phi_deg", *inner):
         rows = rows.set_column(rows.schema.get_field_index(name), name, pairs[name])
     kind = rows.schema.get_field_index("kind")
     companions = rows.set_column(kind, "kind", pairs["kind"])
@@ -226,3 +227,22 @@ def test_an_arc_adds_exactly_its_flux_to_a_real_coadd(shared_data: Path) -> None
     flux = 10 ** (-0.4 * (made.src_mag.double() - 22.5)) * 0.9 * lensed
     share = added[:, 1] / flux[:, 1]
     torch.testing.assert_close(share, made.inside_share.double(), rtol=1e-3, atol=0)
+
+
+def test_light_within_an_aperture_is_part_of_the_injected_light() -> None:
+    rows = rows_of(4, kinds=("lens", "control"))
+    made, before = paint(rows)
+    is_lens = torch.from_numpy(kinds_of(rows) == "lens")
+    within = made.aperture_flux[is_lens]
+    assert bool((within.diff(dim=-1) >= 0).all())
+    assert bool((within[..., -1] <= made.injected_flux[is_lens] * (1 + 1e-5)).all())
+    assert bool(torch.isnan(made.aperture_flux[~is_lens]).all())
+    # the host's centroid is where the catalogue has it, not the stamp's middle
+    hosts, _ = hosts_and_pixels(rows)
+    at = np.flatnonzero(is_lens.numpy())[0]
+    edge = (80 - QUIET.size_px) // 2
+    x, y = (hosts[f"host_{axis}_px"].to_numpy()[at] - edge for axis in "xy")
+    row, column = np.mgrid[: QUIET.size_px, : QUIET.size_px]
+    inside = np.hypot(column - x, row - y) * QUIET.pixel_scale_arcsec < 3.5
+    added = (made.pixels - before)[at, 1].numpy()
+    assert float(made.aperture_flux[at, 1, -1]) == pytest.approx(added[inside].sum(), rel=0.05)

@@ -109,10 +109,23 @@ def test_a_companion_has_the_numbers_of_the_lens_that_it_names() -> None:
     lenses = lenses.take(at)
     for name in ("source_id", "src_mag_g", "src_r_eff_arcsec", "theta_e_arcsec", "src_x_arcsec"):
         assert companions[name].combine_chunks().equals(lenses[name].combine_chunks())
-    ratio = column(companions, "shape_radius_arcsec") / column(lenses, "theta_e_arcsec")
-    assert ratio.min() >= 0.7 - 1e-6
-    assert ratio.max() <= 1.6 + 1e-6
     assert lenses["shape_radius_arcsec"].null_count == lenses.num_rows
+
+
+def test_a_companion_has_the_radii_and_the_shares_of_a_round_lenss_images() -> None:
+    rows = manifesting.draw(hosts(60, split="train"), split="train", config=config())
+    companions = of_kind(rows, "companion")
+    theta_e, outer = (column(companions, f"{n}_arcsec") for n in ("theta_e", "shape_radius"))
+    beta = np.hypot(*(column(companions, f"src_{axis}_arcsec") for axis in "xy"))
+    inner, share = column(companions, "inner_radius_arcsec"), column(companions, "inner_share")
+    np.testing.assert_allclose(outer, theta_e + beta, rtol=1e-5)
+    np.testing.assert_allclose(inner, np.maximum(theta_e - beta, 0), atol=1e-5)
+    magnified = (theta_e / beta + 1, np.maximum(theta_e / beta - 1, 0))
+    has_two = beta < theta_e
+    np.testing.assert_allclose(share[has_two], (magnified[1] / sum(magnified))[has_two], rtol=1e-4)
+    turn = np.abs(column(companions, "inner_phi_deg") - column(companions, "shape_phi_deg"))
+    assert turn.min() >= 80 - 1e-3
+    assert turn.max() <= 120 + 1e-3
 
 
 def test_paired_controls_name_their_lens_and_copies_without_one_name_none() -> None:

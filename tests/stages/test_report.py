@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from evaluate_builders import (
 )
 from pydantic import ValidationError
 
-from darkhaloscope.core.contracts import Scratch
+from darkhaloscope.core.contracts import Provenance, Scratch, TrainedModel
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.candidates import CandidatesConfig
 from darkhaloscope.stages import candidates, report
@@ -66,9 +67,36 @@ def top() -> pa.Table:
     return candidates.run(scores=table, splits=hosts(table), cutouts=cutouts(table), config=config)
 
 
+def test_the_card_says_what_the_model_is_made_from_and_shows_its_failures(tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    held.mkdir()
+    description = {
+        "network": "small", "bands": ["g", "r", "z"], "pixel_scale_arcsec": 0.262, "size_px": 64,
+        "normalisation": {"name": "asinh", "softening_nmgy": [0.01, 0.02, 0.03]}, "epoch": 7,
+        "metrics": {"val_loss": 0.25, "train_loss": 0.2}, "training_digest": "ef" * 32,
+    }  # fmt: skip
+    (held / "model.json").write_text(json.dumps(description))
+    (held / "done.json").write_text(json.dumps({"files": {"model.safetensors": "12" * 32}}))
+    gate = {
+        "name": "core_only", "stratum": "all", "guards": "core leakage", "value": 0.7, "low": 0.6,
+        "high": 0.8, "limit_low": None, "limit_high": 0.6, "passed": False, "waived": True,
+        "reason": "a trial",
+    }  # fmt: skip
+    made_from = Provenance({"targets": "ab" * 32}, {"scores": (2, "cd" * 32)}, [gate])
+    folder, _ = written(tmp_path, model=TrainedModel("small", held), provenance=made_from)
+    text = (folder / "card.md").read_text(encoding="utf-8")
+    for said in ("12" * 32, "ef" * 32, "ab" * 8, "cd" * 8, "failed, waived | a trial", "0.25"):
+        assert said in text
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert len(shown) == 2 * report_config().gallery_stamps
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in shown)
+
+
 def test_the_folder_holds_the_page_and_its_figures(tmp_path: Path) -> None:
     folder, _ = written(tmp_path, candidates=top())
     assert sorted(p.name for p in folder.iterdir()) == [
+        "card.md",
+        "failures",
         "index.html",
         "metrics.json",
         "metrics.parquet",

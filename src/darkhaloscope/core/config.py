@@ -17,11 +17,13 @@ from darkhaloscope.core.errors import ConfigError
 from darkhaloscope.core.settings.base import Model, StageConfig
 from darkhaloscope.core.settings.candidates import CandidatesConfig
 from darkhaloscope.core.settings.cutouts import CutoutsConfig
+from darkhaloscope.core.settings.gates import GatesConfig
 from darkhaloscope.core.settings.images import ImagesConfig
 from darkhaloscope.core.settings.manifest import ManifestConfig
 from darkhaloscope.core.settings.model import ModelConfig
 from darkhaloscope.core.settings.report import ReportConfig
 from darkhaloscope.core.settings.scores import ScoresConfig
+from darkhaloscope.core.settings.selection import SelectionConfig
 from darkhaloscope.core.settings.simulate import SimulateConfig
 from darkhaloscope.core.settings.splits import SplitsConfig
 from darkhaloscope.core.settings.stamps import StampsConfig
@@ -35,7 +37,9 @@ _SECTIONS = (
     "cutouts",
     "manifest",
     "stamps",
+    "gates",
     "scores",
+    "selection",
     "report",
     "candidates",
 )
@@ -67,9 +71,11 @@ class RunConfig(Model):
     cutouts: CutoutsConfig
     manifest: ManifestConfig
     stamps: StampsConfig
+    gates: GatesConfig
     model: dict[str, ModelConfig] = Field(min_length=1)
     """Networks to train, by name: `[model.NAME]`."""
     scores: ScoresConfig
+    selection: SelectionConfig
     report: ReportConfig
     candidates: CandidatesConfig
 
@@ -92,6 +98,11 @@ class RunConfig(Model):
         beta = raw["cutouts"].get("psf_beta") if isinstance(raw.get("cutouts"), dict) else None
         if isinstance(raw.get("stamps"), dict) and isinstance(beta, dict):
             raw["stamps"]["psf_beta"] = [beta.get(band) for band in shared.get("bands", ())]
+        if isinstance(raw.get("gates"), dict):
+            handed = {k: raw[k] for k in ("manifest", "stamps", "splits") if k in raw}
+            raw["gates"] = {**raw["gates"], **handed, "models": _seen_as(raw.get("model"))}
+        if isinstance(raw.get("selection"), dict):
+            raw["selection"] = {**raw["selection"], **_of_lenses_counted(raw)}
         if isinstance(raw.get("model"), dict):
             shared |= {k: raw[k] for k in ("manifest", "stamps") if k in raw}
             raw["model"] = {
@@ -101,7 +112,8 @@ class RunConfig(Model):
 
     @model_validator(mode="after")
     def _models_exist(self) -> "RunConfig":
-        for name, section in (("report", self.report), ("candidates", self.candidates)):
+        for name in ("selection", "report", "candidates"):
+            section = getattr(self, name)
             if section.model not in self.model:
                 raise ValueError(
                     f"{name}.model: {section.model!r} is not one of {sorted(self.model)}"
@@ -213,10 +225,33 @@ def stage_config(config: RunConfig, stage: str, *, model: str | None = None) -> 
     return found
 
 
+def _seen_as(models: Any) -> dict[str, Any]:
+    """How each model sees pixels, as far as the file says so."""
+    names = ("normalisation", "softening_nmgy")
+    if not isinstance(models, dict):
+        return {}
+    return {
+        name: {key: model[key] for key in names if key in model}
+        for name, model in models.items()
+        if isinstance(model, dict)
+    }
+
+
+def _of_lenses_counted(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What the selection function is handed: the target cuts, and what the sky is."""
+    report = raw.get("report")
+    handed = {"targets": raw["targets"]} if "targets" in raw else {}
+    if isinstance(report, dict) and "sky" in report:
+        handed["sky"] = report["sky"]
+    return handed
+
+
 def _stated_twice(raw: Mapping[str, Any]) -> list[str]:
     """Keys that a section states though it is handed them, `section.key`: they would be ignored."""
     handed: dict[str, tuple[str, ...]] = dict.fromkeys(_SECTIONS, _CONVENTIONS)
     handed |= {"targets": (*_CONVENTIONS, "tile_nside"), "stamps": (*_CONVENTIONS, "psf_beta")}
+    handed["selection"] = (*_CONVENTIONS, "targets", "sky")
+    handed["gates"] = (*_CONVENTIONS, "manifest", "stamps", "splits", "models")
     stated = {name: raw.get(name) for name in handed}
     models = raw.get("model")
     if isinstance(models, dict):

@@ -56,11 +56,16 @@ class Stage:
         chunk_rows: Rows of the leading input handed over at once; None: all.
         needs: Named resources: `survey`, `device`, `scratch`, `partition` (the output's key, a
             string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`), `sources` (the run's
-            `ml.sources.SourceBank`, None where it asks for no pictures; part of the digest).
+            `ml.sources.SourceBank`, None where it asks for no pictures; part of the digest),
+            `provenance` (a `Provenance`; part of the digest).
         splits_output_by: Column whose values name the output's tiles where a stage computed whole
             is written by tile.
         external: What outside the run the partition is made from, as text for the digest; called
             with the partition's key, the input tables' paths and the survey.
+        after: Stages that must be made first, and whose verdict must not stand against it; what
+            they found is no part of what it is made from.
+        verdict: Of an artefact: why nothing after it may be made, called with its folder and its
+            address; empty: nothing. None: it judges nothing.
     """
 
     name: str
@@ -73,6 +78,8 @@ class Stage:
     needs: tuple[str, ...] = ()
     splits_output_by: str | None = None
     external: Callable[[str, Mapping[str, pa.Table], Any], str] | None = None
+    after: tuple[str, ...] = ()
+    verdict: Callable[[Path, str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,22 @@ class TrainedModel:
 
     name: str
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a run's artefact was made from.
+
+    Attributes:
+        settings: sha256 of the settings of each stage, as they were used.
+        data: Of each table that is read, the number of its partitions and the sha256 of their
+            contents.
+        gates: What the run's gates said: the rows of gates.json.
+    """
+
+    settings: Mapping[str, str]
+    data: Mapping[str, tuple[int, str]]
+    gates: Sequence[Mapping[str, Any]]
 
 
 class PixelSource(Protocol):

@@ -7,7 +7,10 @@ from typing import Any
 Location = tuple[int | str, ...]
 
 # Keys that no person wrote: `core.config` hands them to a section from where they are stated.
-_HANDED = ("bands", "pixel_scale_arcsec", "tile_nside", "psf_beta", "manifest", "stamps")
+_HANDED = (
+    "bands", "pixel_scale_arcsec", "tile_nside", "psf_beta", "manifest", "stamps", "splits",
+    "models", "targets",
+)  # fmt: skip
 
 
 def lines(faults: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -40,6 +43,8 @@ def _line(fault: Mapping[str, Any], faults: Sequence[Mapping[str, Any]]) -> str:
 def _is_handed(location: Location) -> bool:
     """Whether a fault is an echo of one that stands where the value was stated."""
     names = [str(part) for part in location] or [""]
+    if names[:2] == ["selection", "sky"]:
+        return True
     if names[0] in ("manifest", "stamps"):
         return any(name in _HANDED for name in names[1:2])
     inner = names[2:3] if names[0] == "model" else names[1:2]

@@ -49,6 +49,7 @@ KINDS = (
     "sky",
 )
 SPLITS = ("train", "val", "calib", "test", "guard")
+ARC_APERTURES_ARCSEC = {"1p0": 1.0, "1p5": 1.5, "2p0": 2.0, "3p5": 3.5}  # four of the survey's
 FILE_KINDS = ("image", "invvar", "psfsize", "nexp", "maskbits", "psf", "ccds")
 
 
@@ -326,9 +327,17 @@ def manifest(bands: Bands) -> pa.Schema:
             optional(
                 "shape_phi_deg",
                 F4,
-                "angle at which the first arm begins; direction of a companion",
+                "angle at which the first arm begins; direction of a companion's outer galaxy",
                 unit="deg",
             ),
+            optional(
+                "inner_radius_arcsec",
+                F4,
+                "inner galaxy of a companion, from the host",
+                unit="arcsec",
+            ),
+            optional("inner_phi_deg", F4, "direction of that galaxy", unit="deg"),
+            optional("inner_share", F4, "share of the companion's light in that galaxy"),
             optional(
                 "arc_snr_target", F4, "matched-filter S/N in g that training scales the source to"
             ),
@@ -377,6 +386,18 @@ def stamps(bands: Bands) -> pa.Schema:
                 unit="nmgy",
                 nullable=True,
             ),
+            *[
+                field
+                for name, radius in ARC_APERTURES_ARCSEC.items()
+                for field in per_band(
+                    bands,
+                    f"arc_flux_{name}_{{b}}_nmgy",
+                    F4,
+                    f"injected light within {radius} arcsec of the host's centroid",
+                    unit="nmgy",
+                    nullable=True,
+                )
+            ],
             optional(
                 "injected_inside_share", F4, "share of the injected light inside the stamp, r band"
             ),
@@ -453,6 +474,54 @@ def candidates(bands: Bands) -> pa.Schema:
     )
 
 
+def selection(bands: Bands) -> pa.Schema:
+    """Every cell of the selection function: sizes, three factors, and their product."""
+    del bands  # seeing, depth and magnitude are those of r, whatever else there is
+    axes = (
+        ("theta_e", "_arcsec", "Einstein radius", "arcsec"),
+        ("src_mag", "", "r magnitude of the unlensed source", "mag"),
+        ("psf_fwhm", "_arcsec", "FWHM of the PSF in r", "arcsec"),
+        ("depth", "_mag", "5-sigma point-source depth in r", "mag"),
+    )
+    ends = (("low", "lower edge, included"), ("high", "upper edge, not included"))
+    factors = {
+        "target": "the galaxy with the arc passes the target cuts",
+        "usable": "its cutout is usable, given a target",
+        "score": "the score reaches the threshold, given both",
+    }
+    return pa.schema(
+        [
+            *[
+                column(f"{name}_{end}{suffix}", F8, f"{what}: {said}", unit=unit)
+                for name, suffix, what, unit in axes
+                for end, said in ends
+            ],
+            column("n_injections", I8, "injected lenses in the cell"),
+            column("n_hosts", I8, "their host galaxies"),
+            column("n_sources", I8, "their sources"),
+            column("effective_hosts", F8, "hosts of equal weight that would tell as much"),
+            column("effective_sources", F8, "sources of equal weight that would tell as much"),
+            column("is_enough", FLAG, "the cell holds what the settings ask of one"),
+            *[
+                field
+                for name, what in factors.items()
+                for field in (
+                    column(f"{name}_n", F8, f"galaxies asked whether {what}"),
+                    column(f"{name}_k", F8, f"galaxies of which {what}"),
+                    column(f"{name}_effective_n", F8, f"independent galaxies: {what}"),
+                    optional(f"{name}_value", F8, f"share: {what}"),
+                    optional(f"{name}_low", F8, f"lower end, 95 %: {what}"),
+                    optional(f"{name}_high", F8, f"upper end, 95 %: {what}"),
+                )
+            ],
+            column("is_usable_overall", FLAG, "no target has such a PSF and depth: all targets'"),
+            optional("completeness", F8, "product of the three shares"),
+            optional("completeness_low", F8, "lower end, 95 %"),
+            optional("completeness_high", F8, "upper end, 95 %"),
+        ]
+    )
+
+
 BY_NAME: dict[str, SchemaOf] = {
     "targets": targets,
     "splits": splits,
@@ -463,6 +532,7 @@ BY_NAME: dict[str, SchemaOf] = {
     "stamps": stamps,
     "scores": scores,
     "candidates": candidates,
+    "selection": selection,
 }
 
 __all__ = ["BY_NAME", "F4", "PIXELS", "TEXT", "Bands", "SchemaOf", "column", "conform", "empty"]

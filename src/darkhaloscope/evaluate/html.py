@@ -6,7 +6,7 @@ never shown without its interval, or without the words that say why there is non
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -22,6 +22,9 @@ NAMES = {
     "theta_e_over_psfsize_r": "θ<sub>E</sub> / psfsize<sub>r</sub> (no FWHM)",
     "arc_snr_g": "arc S/N in g",
     "arc_snr_r": "arc S/N in r",
+    **{f"psf_fwhm_{b}_arcsec": f"PSF FWHM<sub>{b}</sub>, arcsec" for b in "grz"},
+    **{f"depth_{b}_mag": f"depth in {b}, mag" for b in "grz"},
+    "host_mag_z": "host z-band magnitude",
     "θ_E": "θ<sub>E</sub>",
     "&gt;=": "≥",
 }
@@ -85,6 +88,8 @@ class Page:
         candidates: The first rows of the candidate table, as plain values.
         cautions: What the figures must not be used for, one sentence each.
         is_simulated_sky: The targets' density on the sky is that of a simulation.
+        of: What the page calls the table that was evaluated.
+        gates: Rows of `gates.json`; None: the table comes from no run.
     """
 
     title: str
@@ -101,6 +106,8 @@ class Page:
     candidates: Sequence[Mapping[str, Any]] = ()
     cautions: Sequence[str] = ()
     is_simulated_sky: bool = False
+    of: str = "test set"
+    gates: Sequence[Mapping[str, Any]] | None = None
 
 
 def render(page: Page) -> str:
@@ -115,6 +122,7 @@ def render(page: Page) -> str:
         "share": share,
         "interval": interval,
         "power": power,
+        "signed": signed,
         "count": count,
         "number": number,
         "words": _words,
@@ -128,10 +136,13 @@ def render(page: Page) -> str:
     return environment.from_string(source).render(
         page=page,
         m=page.metrics,
-        groups=groups,
+        groups={c: bins for c, bins in groups.items() if not _is_of_target(bins)},
+        target_groups={c: bins for c, bins in groups.items() if _is_of_target(bins)},
         at=_at,
         copies_differ=_copies_differ(page.metrics["stress"]),
         placeless=_placeless(page.metrics),
+        over_regions=_over_regions,
+        floor=_floors(page.metrics),
     )
 
 
@@ -178,6 +189,16 @@ def power(value: float) -> str:
     return ten if mantissa == "1.0" else f"{float(mantissa):g} × {ten}"
 
 
+def signed(value: float, scale: float = 100.0, places: int = 1) -> str:
+    """A difference with its sign, in points of a hundred.
+
+    Examples:
+        >>> signed(0.0613), signed(-0.004), signed(0.0255, 1, 4)
+        ('+6.1', '−0.4', '+0.0255')
+    """
+    return f"{scale * value:+.{places}f}".replace("-", "−")
+
+
 def count(value: float | None) -> str:
     """A count with thin groups of three; broken where copies of a lens differ.
 
@@ -216,6 +237,17 @@ def brief(note: str) -> str:
     """
     _, bounding, need = note.partition(": bounding it needs ")
     return f"n. r. (needs {need})" if bounding else note
+
+
+def plain(column: str) -> str:
+    """A column's name as a plot writes it.
+
+    Examples:
+        >>> plain("theta_e_arcsec"), plain("host_mag")
+        ('θ_E, arcsec', 'host_mag')
+    """
+    name = NAMES.get(column, column)
+    return name.replace("<sub>", "_").replace("</sub>", "")
 
 
 def _percent(value: float) -> str:
@@ -258,6 +290,42 @@ def _placeless(metrics: Mapping[str, Any]) -> list[str]:
     return [kind for kind in metrics["by_kind"] if not metrics["kind_weights"].get(kind)]
 
 
+def _over_regions(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The first figures with both their intervals, as text; none where regions give none."""
+    made = []
+    area = metrics["auroc"]
+    if area.get("region_low") is not None:
+        plain, regions = (
+            f"{number(area[low], 4)} – {number(area[high], 4)}"
+            for low, high in (("low", "high"), ("region_low", "region_high"))
+        )
+        value = number(area["value"], 4)
+        made.append({"name": "AUROC, all", "value": value, "plain": plain, "regions": regions})
+    asked = [(f"completeness at FPR {power(r['at'])}, all", r) for r in metrics["tpr_at_fpr"]]
+    for rate in metrics["by_stratum"]["headline"]["tpr_at_fpr"]:
+        asked.append((f"completeness at FPR {power(rate['at'])}, headline", rate))
+    for point in metrics["operating_points"]:
+        for key, name in (("fpr", "FPR found"), ("tpr_headline", "completeness, headline")):
+            where = f"{name}, threshold of {point['chosen_on']} for {power(point['at'])}"
+            asked.append((where, point[key] or {}))
+    for name, rate in asked:
+        if rate.get("region_low") is None:
+            continue
+        over = interval({"low": rate["region_low"], "high": rate["region_high"]})
+        value = share(rate["value"])
+        made.append({"name": name, "value": value, "plain": interval(rate), "regions": over})
+    return made
+
+
+def _floors(metrics: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], float]:
+    """Contamination floor of an entry of the purity."""
+    known = {
+        (f["population"], f["prevalence"], f["at_fpr"]): f["value"]
+        for f in metrics["contamination_floor"]
+    }
+    return lambda p: known[p["population"], p["prevalence"], p["at_fpr"]]
+
+
 def _at(rates: Sequence[Mapping[str, Any]], at: float) -> Mapping[str, Any] | None:
     """The rate of a list at one value."""
     return next((r for r in rates if r["at"] == at), None)
@@ -271,6 +339,11 @@ def _strata_by_column(by_stratum: Mapping[str, Any]) -> dict[str, list[tuple[str
         if label:
             groups.setdefault(column, []).append((label, entry))
     return groups
+
+
+def _is_of_target(bins: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Whether the bins restrict the negatives as well as the lenses."""
+    return "n_negatives" in bins[0][1]
 
 
 def _image(png: bytes) -> str:

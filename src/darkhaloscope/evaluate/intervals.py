@@ -9,16 +9,20 @@ rate given the threshold. All draws are named, so that the same table gives the 
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from darkhaloscope.core import keys
-from darkhaloscope.evaluate.rows import Floats
+from darkhaloscope.evaluate import clusters
+from darkhaloscope.evaluate.regions import NARROWEST, Jackknife
+from darkhaloscope.evaluate.rows import Flags, Floats
 from darkhaloscope.evaluate.sample import ROUNDING, Negatives, Side
 
-TAIL = 0.025  # on each side of a 95 % interval
+TAIL = clusters.TAIL
 HALVINGS = 14  # the ends of an interval to 1e-4 of where they can lie
+NODES = 100  # beta distributions that a mixture is made of
 NONE_SEEN = -math.log(TAIL)  # upper limit of a Poisson mean when nothing was seen, 3.689
 
 Interval = tuple[float, float]
@@ -75,82 +79,104 @@ def fay_feuer(weights: Floats, counts: Floats) -> Interval:
     return low, min(1.0, _gamma(1 - TAIL, rate + largest, variance + largest**2))
 
 
-def fixed_fpr(negatives: Negatives, threshold: float) -> Interval:
-    """Interval of the false-positive rate at a threshold that other data fixed."""
+def fixed_fpr(negatives: Negatives, threshold: float, *, inflation: float = 1.0) -> Interval:
+    """Interval of the false-positive rate at a threshold that other data fixed.
+
+    With an `inflation` of its variance the galaxies are worth so many times fewer.
+    """
     if negatives.is_even:
-        return clopper_pearson(negatives.side.n_kept(threshold), negatives.side.n)
-    return fay_feuer(negatives.weight, counts_at(negatives, threshold))
+        n = negatives.side.n / inflation
+        return clopper_pearson(negatives.side.kept(threshold) * n, n)
+    counts = negatives.counts_at(threshold)
+    return fay_feuer(negatives.weight * inflation, counts / inflation)
 
 
-def fixed_tpr(lenses: Side, threshold: float) -> Interval:
+def fixed_tpr(lenses: Side, threshold: float, *, inflation: float = 1.0) -> Interval:
     """Interval of the completeness at a threshold that other data fixed."""
-    return clopper_pearson(lenses.kept(threshold) * lenses.effective, lenses.effective)
+    n = clusters.worth(lenses, threshold) / inflation
+    return clopper_pearson(lenses.kept(threshold) * n, n)
 
 
-def tpr_at_fpr(lenses: Side, negatives: Negatives, fpr: float, draws: Draws, name: str) -> Interval:
+def tpr_at_fpr(
+    lenses: Side, negatives: Negatives, fpr: float, draws: Draws, name: str, inflation: float = 1.0
+) -> Interval:
     """Interval of the completeness at the unknown threshold whose true FPR is `fpr`.
 
     Of N negatives j ~ Bin(N, fpr) lie above that threshold. It lies between the j-th and the next;
     where between, by rank, is drawn evenly among the lenses there. k lenses above it give
     Beta(k + 1/2, n - k + 1/2). By rank, so that no monotone change of the scores matters.
     """
-    n = effective_negatives(negatives, fpr)
+    n = max(1, round(effective_negatives(negatives, fpr) / inflation))
+    above, _, _ = negatives.side.gap(np.array([fpr]), ties="drop")
+    n_lenses = max(1.0, clusters.worth(lenses, float(above[0])) / inflation)
     for_threshold, between = draws.square(name)
-    gap = negatives.side.gap(_binomial(for_threshold, n, fpr) / n, ties="drop")
-    least, most = (lenses.share[at] for at in lenses.span(*gap))
-    k = lenses.effective * (least + between * (most - least))
-    return _ends(k + 0.5, lenses.effective - k + 0.5)
+    gap = _gap(negatives.side, _binomial(for_threshold, n, fpr), n, "drop")
+    least, most = (lenses.share_from(at) for at in lenses.span(*gap))
+    k = n_lenses * (least + between * (most - least))
+    return _ends(k + 0.5, n_lenses - k + 0.5)
 
 
-def fpr_at_tpr(lenses: Side, negatives: Negatives, tpr: float, draws: Draws, name: str) -> Interval:
+def fpr_at_tpr(
+    lenses: Side, negatives: Negatives, tpr: float, draws: Draws, name: str, inflation: float = 1.0
+) -> Interval:
     """Interval of the FPR at the unknown threshold whose true completeness is `tpr`: as above.
 
     Kinds of different weight: a beta distribution whose mean and variance are those of the
     weighted sum, each with half the largest weight added; for rare events it is the middle of Fay
     and Feuer's two gamma distributions, and for equal weights Beta(k + 1/2, n - k + 1/2).
     """
-    n = max(1, round(lenses.effective))
+    above, _, _ = lenses.gap(np.array([tpr]), ties="keep")
+    n = max(1, round(clusters.worth(lenses, float(above[0])) / inflation))
     for_threshold, between = draws.square(name)
-    gap = lenses.gap(_binomial(for_threshold, n, tpr) / n, ties="keep")
+    gap = _gap(lenses, _binomial(for_threshold, n, tpr), n, "keep")
     kept = []
     for side in negatives.kinds.values():
-        least, most = (side.count[at] for at in side.span(*gap))
+        least, most = (side.count_from(at) for at in side.span(*gap))
         kept.append(least + between * (most - least))
     counts = np.array(kept)
     if negatives.is_even:
-        total, n_negatives = counts.sum(axis=0), negatives.side.n
+        total, n_negatives = counts.sum(axis=0) / inflation, negatives.side.n / inflation
         return _ends(total + 0.5, n_negatives - total + 0.5)
-    half = negatives.weight.max() / 2
-    mean = np.minimum(negatives.weight @ counts + half, 1 - half)
-    spread = np.maximum(mean * (1 - mean) / (negatives.variance(counts) + 2 * half**2) - 1, 1e-3)
+    half = inflation * negatives.weight.max() / 2
+    mean = np.minimum(negatives.weight @ counts + half, max(1 - half, 0.5))
+    variance = inflation * negatives.variance(counts) + 2 * half**2
+    spread = np.maximum(mean * (1 - mean) / variance - 1, 1e-3)
     return _ends(mean * spread, (1 - mean) * spread)
 
 
-def auroc(lenses: Side, negatives: Negatives) -> tuple[float, Interval]:
+def auroc(
+    lenses: Side, negatives: Negatives, jackknife: Jackknife | None = None
+) -> tuple[float, Interval, Interval | None]:
     """Area under the curve, and DeLong's interval (1988) on the logit scale, by galaxy.
 
     Where no negative stands above any lens the variance is 0 and says nothing: the lower end is
     then that of as many successes as the smaller class has galaxies.
+
+    Returns:
+        The area, its interval, and with a `jackknife` that over regions.
     """
     weight = -np.diff(lenses.share)
-    beaten = _beaten(negatives.side, lenses.score)
-    value = float(weight @ beaten)
+    wins = beaten(negatives.side, lenses.score)
+    value = float(weight @ wins)
     n_small = max(1.0, min(lenses.effective, negatives.side.effective))
     if value > 1 - ROUNDING or value < ROUNDING:
         bound = TAIL ** (1 / n_small)
-        return (1.0, (bound, 1.0)) if value > 0.5 else (0.0, (0.0, 1 - bound))
+        ends = (bound, 1.0) if value > 0.5 else (0.0, 1 - bound)
+        return round(value), ends, None if jackknife is None else ends
     from_negatives = -np.diff(negatives.side.share)
-    loses = 1 - _beaten(lenses, negatives.side.score)
-    variance = ((beaten - value) ** 2 @ weight) / lenses.effective
-    variance += ((loses - value) ** 2 @ from_negatives) / negatives.side.effective
-    step = stats.norm.ppf(1 - TAIL) * math.sqrt(variance) / (value * (1 - value))
-    low, high = special.expit(special.logit(value) + np.array([-step, step]))
-    return value, (float(low), float(high))
-
-
-def counts_at(negatives: Negatives, threshold: float) -> Floats:
-    """Galaxies kept of each kind, shape (k,)."""
-    return np.array([side.n_kept(threshold) for side in negatives.kinds.values()])
+    loses = 1 - beaten(lenses, negatives.side.score)
+    alone = float((loses - value) ** 2 @ from_negatives) / negatives.side.effective
+    plain = alone + _lens_variance(lenses, wins - value, weight)
+    alone += float((wins - value) ** 2 @ weight) / lenses.effective
+    if jackknife is None:
+        return value, _logit_ends(value, plain), None
+    left = jackknife.auroc_without(wins, loses, value)
+    over_regions = jackknife.spread(left) + plain - alone
+    return (
+        value,
+        _logit_ends(value, plain),
+        _logit_ends(value, max(plain * NARROWEST, over_regions)),
+    )
 
 
 def effective_negatives(negatives: Negatives, fpr: float) -> float:
@@ -158,7 +184,7 @@ def effective_negatives(negatives: Negatives, fpr: float) -> float:
     if negatives.is_even:
         return float(negatives.side.n)
     above, _, _ = negatives.side.gap(np.array([fpr]), ties="drop")
-    counts = counts_at(negatives, float(above[0]))
+    counts = negatives.counts_at(float(above[0]))
     half = negatives.weight.max() / 2
     ratio = (negatives.variance(counts) + 2 * half**2) / (negatives.weight @ counts + half)
     return float(max(1, round((1 - fpr) / ratio)))
@@ -179,15 +205,29 @@ def needed(negatives: Negatives, fpr: float) -> tuple[bool, int]:
     return negatives.side.n >= enough, math.ceil(enough)
 
 
-def _beaten(side: Side, score: Floats) -> Floats:
+def beaten(side: Side, score: Floats) -> Floats:
     """Share of the class below each score, half of what is equal to it."""
-    at_least = side.share[np.searchsorted(side.score, score, side="left")]
-    more = side.share[np.searchsorted(side.score, score, side="right")]
+    at_least = side.share_from(np.searchsorted(side.score, score, side="left"))
+    more = side.share_from(np.searchsorted(side.score, score, side="right"))
     return np.asarray(1 - (at_least + more) / 2)
 
 
 def _gamma(p: float, mean: float, variance: float) -> float:
     return float(special.gammaincinv(mean**2 / variance, p) * variance / mean)
+
+
+def _gap(
+    side: Side, j: Floats, n: int, ties: Literal["keep", "drop"]
+) -> tuple[Floats, Floats, Flags]:
+    """Between which two scores the threshold lies that j of n galaxies are above.
+
+    Where n is what a larger class is worth, between j and j + 1 of them lie several scores.
+    """
+    above, below, is_below_all = side.gap(j / n, ties=ties)
+    if n != side.n:
+        lower, _, _ = side.gap(np.minimum(j + 1, n) / n, ties=ties)
+        below = np.fmin(below, lower)
+    return above, below, is_below_all
 
 
 def _binomial(u: Floats, n: float, p: float) -> Floats:
@@ -198,8 +238,31 @@ def _binomial(u: Floats, n: float, p: float) -> Floats:
     return np.minimum(first + np.searchsorted(at_most, u), last).astype(np.float64)
 
 
+def _lens_variance(lenses: Side, residual: Floats, weight: Floats) -> float:
+    """Variance of the mean of what each lens row adds, by host and source."""
+    if lenses.members is None or lenses.members.is_simple:
+        return float(residual**2 @ weight) / lenses.effective
+    return clusters.variance(lenses.members.weight * residual, lenses.members)
+
+
+def _logit_ends(value: float, variance: float) -> Interval:
+    """Ends of a normal interval on the logit scale."""
+    step = clusters.NORMAL * math.sqrt(variance) / (value * (1 - value))
+    low, high = special.expit(special.logit(value) + np.array([-step, step]))
+    return float(low), float(high)
+
+
 def _ends(a: Floats, b: Floats) -> Interval:
-    """Percentiles 2.5 and 97.5 of an even mixture of beta distributions, by halving."""
+    """Percentiles 2.5 and 97.5 of an even mixture of beta distributions, by halving.
+
+    Neighbours in the mean are taken together, up to 100 distributions: how they differ is nothing
+    beside how wide each is.
+    """
+    n_together = -(-len(a) // NODES)
+    if n_together > 1:
+        order = np.argsort(a / (a + b))
+        order = order[: len(order) // n_together * n_together]
+        a, b = (values[order].reshape(-1, n_together).mean(axis=1) for values in (a, b))
     ends = []
     for p in (TAIL, 1 - TAIL):
         each = special.betaincinv(a, b, p)

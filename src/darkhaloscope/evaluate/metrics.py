@@ -5,21 +5,24 @@ with it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.evaluate import consistency, intervals, purity, rates, sample, strata
+from darkhaloscope.evaluate import consistency, purity, rates, sample, strata, thresholds, units
+from darkhaloscope.evaluate.calibration import calibration
 from darkhaloscope.evaluate.intervals import Draws
+from darkhaloscope.evaluate.quoting import ALL, headline_text, illustrative
 from darkhaloscope.evaluate.rates import Curve, Rate
 from darkhaloscope.evaluate.rows import Rows
+from darkhaloscope.evaluate.thresholds import Thresholds, chosen, measured
+from darkhaloscope.evaluate.units import LensUnits, NegativeUnits, ranks
 
 TPRS = (0.99, 0.95, 0.90, 0.85, 0.80, 0.70, 0.50)
-FPRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+FPRS = thresholds.FPRS
 FORMAT = 1
-ENOUGH_SOURCES = 50  # different galaxies below which figures that rest on them only illustrate
 
 Entry = dict[str, Any]
 
@@ -35,6 +38,8 @@ class Plan:
         prevalences: Lenses per target that purity is stated for.
         bins: Edges of the strata, by column.
         headline: Minima of the headline stratum, by column; empty: all lenses.
+        target_bins: Edges of the strata of the target, by column: both classes are restricted.
+        seconds_per_stamp: Time that a person takes to judge a stamp, for the hours of review.
     """
 
     draws: Draws
@@ -43,6 +48,8 @@ class Plan:
     prevalences: tuple[float, ...]
     bins: Mapping[str, tuple[float, ...]]
     headline: Mapping[str, float]
+    target_bins: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    seconds_per_stamp: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,21 +69,45 @@ class Evaluation:
     by_stratum: Mapping[str, Curve]
 
 
-def evaluate(rows: Rows, plan: Plan, *, calib: Rows | None = None) -> Evaluation:
-    """All figures of `rows`; with `calib`, also at thresholds that were chosen on it."""
-    on_sky = sample.negatives(rows, to_sky=True)
-    each_once = sample.negatives(rows, to_sky=False)
-    curve = Curve(sample.lenses(rows), on_sky, plan.draws, "all")
-    stress = Curve(curve.lenses, each_once, plan.draws, "all" if on_sky.is_even else "stress")
+def evaluate(
+    rows: Rows, plan: Plan, *, calib: Rows | None = None, thresholds: Thresholds | None = None
+) -> Evaluation:
+    """All figures of `rows`; with thresholds of other data also at those.
+
+    Args:
+        rows: The scored stamps.
+        plan: What is asked.
+        calib: The set to choose thresholds on.
+        thresholds: Thresholds chosen before, in place of `calib`.
+
+    Raises:
+        DataError: a column of the plan is missing, or the thresholds are of other scores.
+    """
+    negatives = units.negative_units(rows)
+    lenses = units.lens_units(rows)
+    on_sky = sample.weigh(negatives, to_sky=True)
+    each_once = on_sky if on_sky.is_all_of(negatives) else sample.weigh(negatives, to_sky=False)
+    curve = Curve(sample.lens_side(lenses), on_sky, plan.draws, "all")
+    stress = curve
+    if each_once is not on_sky:
+        stress = Curve(curve.lenses, each_once, plan.draws, "stress")
     named = _strata(rows, plan)
-    curves = {
-        s.name: Curve(lenses, on_sky, plan.draws, s.name)
-        for s in named
-        if (lenses := sample.lenses(rows, s.chosen)).share[0] > 0
-    }
+    curves = {}
+    for stratum in named:
+        made = _curve(stratum, curve, rows, negatives, lenses)
+        if made is not None:
+            curves[stratum.name] = made
     fpr_rates, tpr_rates = _tables(curve)
     headline = curves.get("headline")
-    headline_rates = [] if headline is None else [headline.tpr_at_fpr(f) for f in FPRS]
+    headline_rates = [] if headline is None else _tables(headline)[1]
+    if thresholds is None and calib is not None:
+        thresholds = chosen(calib, on="calib", at=FPRS)
+    points = (
+        []
+        if thresholds is None
+        else measured(thresholds, curve, headline, score_kind=rows.score_kind)
+    )
+    calibrated, reason = calibration(rows, plan.prevalences)
     metrics = {
         "format": FORMAT,
         **_sizes(rows, curve, each_once),
@@ -84,65 +115,24 @@ def evaluate(rows: Rows, plan: Plan, *, calib: Rows | None = None) -> Evaluation
         "auroc": curve.auroc,
         "fpr_at_tpr": _dicts(fpr_rates),
         "tpr_at_fpr": _dicts(tpr_rates),
-        "tpr_0": {**stress.tpr_with_false_positives(0).as_dict(), "n_negatives": each_once.side.n},
-        "tpr_10": {
-            **stress.tpr_with_false_positives(10).as_dict(),
-            "n_negatives": each_once.side.n,
-        },
+        "tpr_0": _with_false_positives(stress, 0),
+        "tpr_10": _with_false_positives(stress, 10),
         "stress": _stress(stress, sample.copies(rows)),
         "by_kind": _by_kind(stress),
         "by_stratum": {s.name: _stratum(s, curves.get(s.name), rows) for s in named},
         "purity": _purity(tpr_rates, headline_rates, plan, rows),
-        "calibration": None,
-        "calibration_reason": "scores are logits, not calibrated probabilities",
-        "contamination_floor": _floor(tpr_rates, headline_rates, plan),
-        "operating_points": [] if calib is None else _operating(calib, curve, headline, plan),
+        "calibration": calibrated,
+        "calibration_reason": reason,
+        "contamination_floor": _floor(
+            tpr_rates, headline_rates, plan, _ungraded(rows, negatives, on_sky)
+        ),
+        "operating_points": points,
         "consistency": consistency.check(curve, fpr_rates, tpr_rates),
     }
     metrics["headline_text"] = headline_text(metrics)
     if metrics["illustrative"]:
         metrics["headline_text"] += f"; {metrics['illustrative']}"
     return Evaluation(metrics, curve, headline, curves)
-
-
-def headline_text(metrics: Mapping[str, Any]) -> str:
-    """The one line that may be quoted: completeness with its stratum, origin, size and interval.
-
-    At the least FPR whose threshold the calibration set could choose; without one, at the least
-    FPR of the table that the negatives resolve; else the reason why there is no figure.
-    """
-    head = metrics["headline"]
-    whose = f"{head['n_lenses']:,} lenses ({head['origin']}) with {head['stratum']}"
-    if not head["n_lenses"]:
-        return f"No headline: the test set holds no lens with {head['stratum']}"
-    points = [p for p in metrics["operating_points"] if p["tpr_headline"]]
-    if points:
-        point = points[-1]
-        return (
-            f"Completeness {_quoted(point['tpr_headline'])} of {whose}, "
-            f"at the threshold chosen on {point['chosen_on']} for FPR {point['at']:g}; "
-            f"FPR found {_quoted(point['fpr'])}, from {head['n_negatives']:,} negatives"
-        )
-    found = [r for r in metrics["by_stratum"]["headline"]["tpr_at_fpr"] if r["resolvable"]]
-    if not found:
-        return f"No headline: {metrics['tpr_at_fpr'][0]['note']}"
-    return f"Completeness {_quoted(found[-1])} of {whose}, at FPR {found[-1]['at']:g}"
-
-
-def illustrative(sources_by_kind: Mapping[str, int]) -> str:
-    """Why the figures only illustrate: few different galaxies stand for a kind of source.
-
-    Examples:
-        >>> illustrative({"sersic": 3, "clumpy": 80, "catalogue": 7})
-        'illustrative: only 7 different catalogue galaxies are sources, fewer than 50'
-        >>> illustrative({"sersic": 900, "clumpy": 80})
-        ''
-    """
-    few = {k: n for k, n in sources_by_kind.items() if k != "sersic" and n < ENOUGH_SOURCES}
-    if not few:
-        return ""
-    said = " and ".join(f"{n} different {kind}" for kind, n in few.items())
-    return f"illustrative: only {said} galaxies are sources, fewer than {ENOUGH_SOURCES}"
 
 
 def flat(metrics: Mapping[str, Any]) -> pa.Table:
@@ -185,20 +175,60 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _quoted(r: Mapping[str, Any]) -> str:
-    """A rate with its interval, in per cent."""
-    value, low, high = (100 * r[name] for name in ("value", "low", "high"))
-    return f"{value:.3g} % ({low:.3g} to {high:.3g} %)"
-
-
 def _strata(rows: Rows, plan: Plan) -> list[strata.Stratum]:
     """Every bin of every column; the headline last."""
     binned = [s for c, edges in plan.bins.items() for s in strata.bins(rows, c, edges)]
+    binned += [
+        s
+        for c, edges in plan.target_bins.items()
+        for s in strata.bins(rows, c, edges, is_of_target=True)
+    ]
     return [*binned, strata.at_least(rows, plan.headline)]
+
+
+def _curve(
+    stratum: strata.Stratum,
+    whole: Curve,
+    rows: Rows,
+    negatives: NegativeUnits,
+    lenses: LensUnits,
+) -> Curve | None:
+    """The curve of a stratum; None where it lacks lenses or negatives."""
+    if stratum.chosen[lenses.row].all() and not stratum.is_of_target:
+        return whole
+    side = sample.lens_side(lenses, stratum.chosen)
+    if not side.n:
+        return None
+    if not stratum.is_of_target:
+        return Curve(side, whole.negatives, whole.draws, stratum.name)
+    inside = stratum.chosen[~rows.is_lens]
+    mine = negatives.any_of(inside)
+    if (mine & negatives.any_of(~inside)).any():  # copies of a galaxy lie in different bins
+        part = units.negative_units(rows, stratum.chosen)
+    else:
+        part = negatives.only(mine)
+    if not len(part.score):
+        return None
+    return Curve(side, sample.weigh(part, to_sky=True), whole.draws, stratum.name)
 
 
 def _tables(curve: Curve) -> tuple[list[Rate], list[Rate]]:
     return [curve.fpr_at_tpr(x) for x in TPRS], [curve.tpr_at_fpr(f) for f in FPRS]
+
+
+def _with_false_positives(stress: Curve, n_false: int) -> Entry:
+    found = stress.tpr_with_false_positives(n_false).as_dict()
+    return {**found, "n_negatives": stress.negatives.side.n}
+
+
+def _ungraded(rows: Rows, negatives: NegativeUnits, on_sky: sample.Negatives) -> float:
+    """Share of the negatives on the sky that no person has graded."""
+    if rows.is_graded is None:
+        return 1.0
+    graded = negatives.any_of(rows.is_graded[~rows.is_lens])
+    n = np.bincount(negatives.kind[~graded], minlength=len(negatives.names))
+    parts = zip(on_sky.names, on_sky.weight, strict=True)
+    return float(sum(w * n[negatives.names.index(name)] for name, w in parts))
 
 
 def _dicts(table: Sequence[Rate]) -> list[Entry]:
@@ -214,8 +244,8 @@ def _sizes(rows: Rows, curve: Curve, each_once: sample.Negatives) -> Entry:
         "n_negatives": each_once.side.n,
         "n_lens_rows": len(rows) - n_negative_rows,
         "n_negative_rows": n_negative_rows,
-        "n_galaxies": len(np.unique(rows.galaxy)),
-        "n_negative_galaxies": len(np.unique(rows.galaxy[~rows.is_lens])),
+        "n_galaxies": ranks(rows.galaxy)[1],
+        "n_negative_galaxies": ranks(rows.galaxy[~rows.is_lens])[1],
         "n_sources": rows.n_sources,
         "n_regions": rows.n_regions,
         "sources_by_kind": dict(rows.sources_by_kind),
@@ -224,10 +254,11 @@ def _sizes(rows: Rows, curve: Curve, each_once: sample.Negatives) -> Entry:
         "effective_negatives": curve.negatives.side.effective,
         "is_weighted_to_sky": rows.sky_weight is not None,
         "is_weighted_to_population": rows.weight is not None,
+        "score_kind": rows.score_kind,
         "kind_weights": {
-            k: float(w * side.n)
-            for (k, side), w in zip(
-                curve.negatives.kinds.items(), curve.negatives.weight, strict=True
+            k: float(w * n)
+            for k, n, w in zip(
+                curve.negatives.names, curve.negatives.sizes, curve.negatives.weight, strict=True
             )
         },
     }
@@ -238,7 +269,7 @@ def _headline(
 ) -> Entry:
     """The figures that may be quoted, with the name they must be quoted under."""
     return {
-        "stratum": stratum.meaning or "all lenses",
+        "stratum": stratum.meaning or ALL,
         "origin": plan.origin,
         "population": plan.population,
         "n_lenses": 0 if curve is None else curve.lenses.n,
@@ -267,25 +298,31 @@ def _by_kind(stress: Curve) -> dict[str, Entry]:
     """FPR of each kind, at the thresholds where all lenses have a completeness."""
     return {
         kind: {
-            "n_negatives": side.n,
+            "n_negatives": int(n),
             "fpr_at_tpr": _dicts([stress.fpr_at_tpr(x, kind=kind) for x in TPRS]),
         }
-        for kind, side in stress.negatives.kinds.items()
+        for kind, n in zip(stress.negatives.names, stress.negatives.sizes, strict=True)
     }
 
 
 def _stratum(stratum: strata.Stratum, curve: Curve | None, rows: Rows) -> Entry:
-    """Completeness and FPR of one stratum's lenses against all negatives."""
+    """Completeness and FPR of one stratum's lenses, against all negatives or those of its bin."""
     entry: Entry = {"meaning": stratum.meaning, "n_lenses": 0}
     if curve is None:
         reason = "no lens in this stratum"
+        if stratum.is_of_target:
+            n = int((~rows.is_lens & stratum.chosen).sum())
+            entry["n_negatives"] = n
+            reason = reason if n else "no negative in this stratum"
         nothing = [rates.unresolved(f, 0, rates.DRAWN, reason) for f in FPRS]
         return {**entry, "auroc": None, "tpr_at_fpr": _dicts(nothing), "fpr_at_tpr": []}
     fpr_rates, tpr_rates = _tables(curve)
+    if stratum.is_of_target:
+        entry["n_negatives"] = curve.negatives.side.n
     return {
         **entry,
         "n_lenses": curve.lenses.n,
-        "n_lens_rows": int((rows.is_lens & stratum.chosen).sum()),
+        "n_lens_rows": len(curve.lenses.score),
         "auroc": curve.auroc,
         "tpr_at_fpr": _dicts(tpr_rates),
         "fpr_at_tpr": _dicts(fpr_rates),
@@ -302,44 +339,16 @@ def _purity(all_rates: list[Rate], headline: list[Rate], plan: Plan, rows: Rows)
             population=population,
             prevalences=plan.prevalences,
             targets_per_deg2=density,
+            seconds_per_stamp=plan.seconds_per_stamp,
         )
     ]
 
 
-def _floor(all_rates: list[Rate], headline: list[Rate], plan: Plan) -> list[Entry]:
+def _floor(all_rates: list[Rate], headline: list[Rate], plan: Plan, ungraded: float) -> list[Entry]:
     return [
         entry
         for population, table in (("all", all_rates), ("headline", headline))
         for entry in purity.contamination_floor(
-            table, population=population, prevalences=plan.prevalences
+            table, population=population, prevalences=plan.prevalences, ungraded_share=ungraded
         )
     ]
-
-
-def _operating(calib: Rows, test: Curve, headline: Curve | None, plan: Plan) -> list[Entry]:
-    """Thresholds chosen on the calibration set at each FPR, and what the test set says there."""
-    chosen_on = Curve(
-        sample.lenses(calib), sample.negatives(calib, to_sky=True), plan.draws, "calib"
-    )
-    points = []
-    for f in FPRS:
-        resolvable, need = intervals.needed(chosen_on.negatives, f)
-        n = chosen_on.negatives.side.n
-        threshold = chosen_on.threshold_at_fpr(f)
-        entry: Entry = {"at": f, "chosen_on": "calib", "n_chosen_on": n, "threshold": None}
-        if not resolvable or np.isnan(threshold):
-            note = f"not resolvable with {n:,} negatives of calib: bounding it needs {need:,}"
-            points.append({**entry, "note": note, "fpr": None, "tpr": None, "tpr_headline": None})
-            continue
-        in_headline = headline and rates.tpr_at_fixed(headline.lenses, threshold, at=f).as_dict()
-        points.append(
-            {
-                **entry,
-                "threshold": threshold,
-                "note": "",
-                "fpr": rates.fpr_at_fixed(test.negatives, threshold, at=f).as_dict(),
-                "tpr": rates.tpr_at_fixed(test.lenses, threshold, at=f).as_dict(),
-                "tpr_headline": in_headline,
-            }
-        )
-    return points

@@ -1,20 +1,23 @@
 """Plots of an evaluation as SVG text that takes its colours and its font from the page.
 
 Every colour is written as a marker and becomes a variable of the page's style sheet, so that one
-plot reads well on light and on dark. The colours are told apart by people with colour blindness
+plot reads well on light and on dark. A plot may be drawn twice, wide and narrow: the page shows the
+one that its letters are readable in. The colours are told apart by people with colour blindness
 (Okabe & Ito 2008), and no line is told by its colour alone.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from darkhaloscope.evaluate.metrics import FPRS, Evaluation
+from darkhaloscope.evaluate.metrics import Evaluation
 from darkhaloscope.evaluate.published import Sample
+from darkhaloscope.evaluate.quoting import ALL
 from darkhaloscope.evaluate.rates import Curve
 from darkhaloscope.evaluate.rows import Floats, Rows
+from darkhaloscope.evaluate.thresholds import FPRS
 
 # what matplotlib is told, and what the page gets in its place
 INK, MUTED, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206"
@@ -25,6 +28,12 @@ VARIABLES = {
     SECOND: "var(--second)",
 }
 BAND_POINTS = 33
+NARROW = 3.6  # inches; on a screen of 390 px its letters are as large as those of the text
+SCORES = {
+    "logit": "score",
+    "probability": "score (probability)",
+    "rank": "score (rank, with its sign turned)",
+}
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -52,15 +61,16 @@ def roc(evaluation: Evaluation) -> str:
 
     Points with bars are the headline stratum at thresholds that other data chose.
     """
+    curves = [("all lenses", evaluation.curve, FIRST, "--")]
+    if evaluation.headline is not None and evaluation.metrics["headline"]["stratum"] != ALL:
+        curves.append(("headline stratum", evaluation.headline, SECOND, "-"))
+    lowest = smallest_fpr(evaluation.curve)
+    left = max(lowest / 4, 1e-6)
+    bands = [_band(curve, lowest) for _, curve, _, _ in curves]
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        curves = [("all lenses", evaluation.curve, FIRST, "--")]
-        if evaluation.headline is not None:
-            curves.append(("headline stratum", evaluation.headline, SECOND, "-"))
-        lowest = smallest_fpr(evaluation.curve)
-        left = max(lowest / 4, 1e-6)
-        for name, curve, colour, line in curves:
+        for (name, curve, colour, line), band in zip(curves, bands, strict=True):
             _, fpr, tpr = curve.points
             shown = slice(max(int(np.searchsorted(fpr, lowest)) - 1, 0), None)
             label = f"{name} ({curve.lenses.n:,})"
@@ -72,7 +82,7 @@ def roc(evaluation: Evaluation) -> str:
                 label=label,
                 drawstyle="steps-post",
             )
-            axes.fill_between(*_band(curve, lowest), color=colour, alpha=0.18, lw=0)
+            axes.fill_between(*band, color=colour, alpha=0.18, lw=0)
         _mark_operating(axes, evaluation.metrics["operating_points"], lowest)
         axes.axvspan(left, lowest, color=MUTED, alpha=0.14, lw=0)
         axes.text(
@@ -88,9 +98,10 @@ def roc(evaluation: Evaluation) -> str:
         axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.01))
         axes.set(xlabel="false-positive rate on the sky", ylabel="completeness")
         axes.grid(visible=True)
-        axes.legend(loc="lower right", fontsize=10)
+        _legend(axes, figure)
 
-    return _svg(draw, (7.2, 4.2), "roc", "Completeness against the false-positive rate")
+    name = "Completeness against the false-positive rate"
+    return svg(draw, (7.2, 4.2), "roc", name, narrow=(NARROW, 4.6))
 
 
 def score_distributions(rows: Rows) -> str:
@@ -113,11 +124,12 @@ def score_distributions(rows: Rows) -> str:
         axes.set_yticks([-row + 0.25 for row in range(len(kinds))], labels)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.set(xlabel="score (logit)", ylim=(-len(kinds) + 0.9, 1.0))
+        axes.set(xlabel=SCORES[rows.score_kind], ylim=(-len(kinds) + 0.9, 1.0))
         axes.grid(visible=True, axis="x")
 
-    size = (7.2, 1.2 + 0.5 * len(kinds))
-    return _svg(draw, size, "scores", "Distribution of the scores of each kind")
+    height = 1.2 + 0.5 * len(kinds)
+    name = "Distribution of the scores of each kind"
+    return svg(draw, (7.2, height), "scores", name, narrow=(NARROW, height))
 
 
 def completeness(metrics: Mapping[str, Any], columns: Mapping[str, str], fpr: float) -> str:
@@ -130,7 +142,8 @@ def completeness(metrics: Mapping[str, Any], columns: Mapping[str, str], fpr: fl
     """
 
     def draw(figure: Any) -> None:
-        panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        shape = (len(columns), 1) if _is_narrow(figure) else (1, len(columns))
+        panels = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
         for axes, (column, label) in zip(panels, columns.items(), strict=True):
             names, found = _binned(metrics, column, fpr)
             at = np.arange(len(names))
@@ -149,9 +162,31 @@ def completeness(metrics: Mapping[str, Any], columns: Mapping[str, str], fpr: fl
             axes.set_xticks(at, names, rotation=35, ha="right", fontsize=9)
             axes.set(xlabel=label, ylim=(0, 1.02), xlim=(-0.5, max(len(names), 1) - 0.5))
             axes.grid(visible=True, axis="y")
-        panels[0].set_ylabel(rf"completeness at FPR $10^{{{np.log10(fpr):g}}}$")
+            if axes is panels[0] or _is_narrow(figure):
+                axes.set_ylabel(rf"completeness at FPR $10^{{{np.log10(fpr):g}}}$")
 
-    return _svg(draw, (7.2, 3.4), "completeness", "Completeness by bin")
+    narrow = (NARROW, 3.2 * len(columns))
+    return svg(draw, (7.2, 3.4), "completeness", "Completeness by bin", narrow=narrow)
+
+
+def reliability(calibration: Mapping[str, Any]) -> str:
+    """Share of lenses found against the probability claimed, by bins of equal mass."""
+    bins = calibration["reliability"]
+    claimed, found, low, high = (
+        np.array([b[name] for b in bins], np.float64)
+        for name in ("claimed", "found", "found_low", "found_high")
+    )
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
+        ends = np.abs(np.stack([low, high]) - found)
+        axes.errorbar(claimed, found, yerr=ends, fmt="o", color=SECOND, ms=5, lw=1.4, capsize=3)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.set(xlabel="probability claimed", ylabel="share of lenses found")
+        axes.grid(visible=True)
+
+    return svg(draw, (7.2, 3.8), "reliability", "Calibration", narrow=(NARROW, 3.6))
 
 
 def drawn(
@@ -170,8 +205,9 @@ def drawn(
     """
 
     def draw(figure: Any) -> None:
-        n_rows = -(-len(labels) // 2)
-        panels = figure.subplots(n_rows, 2, squeeze=False).ravel()
+        n_columns = 1 if _is_narrow(figure) else 2
+        n_rows = -(-len(labels) // n_columns)
+        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes, (name, label) in zip(panels, labels.items(), strict=False):
             known = np.isfinite(columns[name])
             values = columns[name][known]
@@ -189,11 +225,13 @@ def drawn(
             axes.grid(visible=True, axis="x")
         for axes in panels[len(labels) :]:
             axes.set_visible(False)
-        panels[0].legend(loc="center right", fontsize=9)
+        told = panels[0].get_legend_handles_labels()
+        figure.legend(*told, loc="outside upper left", fontsize=9, ncols=2)
         panels[0].set_ylabel("share per bin")
 
     size = (7.2, 0.4 + 2.5 * -(-len(labels) // 2))
-    return _svg(draw, size, "drawn", "What was drawn, beside published samples")
+    narrow = (NARROW, 0.4 + 2.3 * len(labels))
+    return svg(draw, size, "drawn", "What was drawn, beside published samples", narrow=narrow)
 
 
 def _edges(values: Floats, marks: Sequence[float]) -> Floats:
@@ -237,8 +275,20 @@ def _mark_operating(axes: Any, points: Sequence[Mapping[str, Any]], lowest: floa
         lw=1.1,
         capsize=2.5,
         zorder=3,
-        label="headline, threshold of calib",
+        label=f"headline, threshold of {points[0]['chosen_on']}",
     )
+
+
+def _legend(axes: Any, figure: Any) -> None:
+    """In the plot where there is room for it, else above."""
+    if _is_narrow(figure):
+        figure.legend(loc="outside upper left", fontsize=9)
+    else:
+        axes.legend(loc="lower right", fontsize=10)
+
+
+def _is_narrow(figure: Any) -> bool:
+    return bool(figure.get_figwidth() <= NARROW)
 
 
 def smallest_fpr(curve: Curve) -> float:
@@ -305,8 +355,33 @@ def bin_label(name: str) -> str:
     return f"≥ {float(low):g}" if high == "inf" else f"{float(low):g}–{float(high):g}"
 
 
-def _svg(draw: Any, size: tuple[float, float], name: str, title: str) -> str:
-    """Draw into a figure of its own, without pyplot, and return SVG text to put into a page."""
+def svg(
+    draw: Callable[[Any], None],
+    size: tuple[float, float],
+    name: str,
+    title: str,
+    *,
+    narrow: tuple[float, float] | None = None,
+) -> str:
+    """Draw into a figure of its own, without pyplot, and return SVG text to put into a page.
+
+    Args:
+        draw: Draws into the figure that it is given.
+        size: Width and height, inches; a page shows 7.2 inches at its full width.
+        name: Of the plot, from which its ids are made.
+        title: What a reader without eyes is told.
+        narrow: Size of the same plot on a narrow screen, 3.6 inches wide; both are returned.
+    """
+    wide = _svg(draw, size, name, title)
+    if narrow is None:
+        return wide
+    small = _svg(draw, narrow, f"{name} narrow", title)
+    return wide.replace("<svg ", '<svg class="wide" ', 1) + small.replace(
+        "<svg ", '<svg class="narrow" ', 1
+    )
+
+
+def _svg(draw: Callable[[Any], None], size: tuple[float, float], name: str, title: str) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

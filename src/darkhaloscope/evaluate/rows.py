@@ -6,6 +6,7 @@ door, all at once; behind it nothing is checked again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from darkhaloscope.core.errors import DataError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+ScoreKind = Literal["logit", "probability", "rank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Rows:
         n_regions: Number of sky regions; None: not known.
         sources_by_kind: Number of different sources among the lenses, by what they are (sersic,
             clumpy, catalogue); empty: not known.
+        region: Sky region, as a code from 0 on; -1: not known; None: no row has one.
+        source: What is injected, as a code from 0 on; -1: nothing, or not known; None: no row has.
+        is_graded: A person has looked at the row; None: nobody has looked at any.
+        score_kind: What the scores are; only a probability can be calibrated.
     """
 
     score: Floats
@@ -51,25 +57,36 @@ class Rows:
     n_sources: int | None = None
     n_regions: int | None = None
     sources_by_kind: Mapping[str, int] = field(default_factory=dict)
+    region: Ints | None = None
+    source: Ints | None = None
+    is_graded: Flags | None = None
+    score_kind: ScoreKind = "logit"
 
     def __len__(self) -> int:
         """Number of stamps."""
         return len(self.score)
 
 
-def rows(
+def rows(  # noqa: PLR0913  (one argument a column)
     *,
     score: Floats,
     is_lens: Flags,
     galaxy: Ints | None = None,
-    kind: NDArray[np.str_] | None = None,
+    kind: Any = None,
     sky_weight: Floats | None = None,
     weight: Floats | None = None,
     area_deg2: Floats | None = None,
     columns: Mapping[str, Floats] | None = None,
+    region: Any = None,
+    source: Any = None,
+    is_graded: Flags | None = None,
+    score_kind: ScoreKind = "logit",
     where: str = "the score table",
 ) -> Rows:
     """Rows from arrays of shape (n,); without `galaxy` every row is a galaxy of its own.
+
+    `kind`, `region` and `source` are names, as an array of numpy or pyarrow; null, and for signed
+    integers -1, is not known. Sources are those of lenses.
 
     Raises:
         DataError: there are no rows, NaN scores, only one class, or unusable weights; one message
@@ -79,19 +96,42 @@ def rows(
     faults = _faults(score, is_lens, sky_weight, weight)
     if faults:
         raise DataError("\n".join([f"{where} cannot be evaluated:", *faults]))
-    names = np.where(is_lens, "lens", "negative") if kind is None else np.asarray(kind)
-    kinds, code = np.unique(names, return_inverse=True)
+    kinds, code = ("lens", "negative"), (~is_lens).astype(np.int64)
+    if kind is not None:
+        kinds, code = _named(kind)
+    regions = None if region is None else codes(region)
+    sources = None if source is None else codes(source)
     return Rows(
         score,
         is_lens,
         np.arange(len(score)) if galaxy is None else np.asarray(galaxy, np.int64),
-        code.astype(np.int64),
-        tuple(str(name) for name in kinds),
+        code,
+        kinds,
         sky_weight,
         weight,
         area_deg2,
         columns or {},
+        n_sources=_different(None if sources is None else sources[is_lens]),
+        n_regions=_different(regions),
+        region=regions,
+        source=sources,
+        is_graded=None if is_graded is None else np.asarray(is_graded, bool),
+        score_kind=score_kind,
     )
+
+
+def codes(values: Any) -> Ints:
+    """Names as codes from 0 on, in the order in which they first appear; null and -1 become -1.
+
+    Examples:
+        >>> codes(np.array([7, -1, 9, 7])).tolist(), codes(pa.array(["a", None, "a"])).tolist()
+        ([0, -1, 1, 0], [0, -1, 0])
+    """
+    named = _array(values)
+    if pa.types.is_signed_integer(named.type):
+        named = pc.if_else(pc.equal(named, -1), None, named)
+    indices = named.dictionary_encode().indices
+    return np.asarray(indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def from_scores(
@@ -118,20 +158,16 @@ def from_scores(
         score=_floats(known, "logit"),
         is_lens=is_lens,
         galaxy=known["target_id"].to_numpy(),
-        kind=known["kind"].to_numpy(zero_copy_only=False).astype(np.str_),
+        kind=known["kind"],
         sky_weight=_where_known(_floats(known, "sky_weight"), ~is_lens),
         weight=None if weight is None else _floats(known, weight),
         area_deg2=_floats(known, "area_deg2"),
         columns={name: _floats(known, name) for name in columns},
+        region=known["region_id"] if "region_id" in known.column_names else None,
+        source=known["source_id"] if "source_id" in known.column_names else None,
         where=where,
     )
-    lenses = known.filter(pa.array(is_lens))
-    return replace(
-        made,
-        n_sources=_distinct(lenses, "source_id"),
-        n_regions=_distinct(known, "region_id"),
-        sources_by_kind=_by_source_kind(lenses),
-    )
+    return replace(made, sources_by_kind=_by_source_kind(known.filter(pa.array(is_lens))))
 
 
 def _faults(
@@ -179,6 +215,27 @@ def _by_source_kind(lenses: pa.Table) -> dict[str, int]:
     kinds = pc.unique(lenses["src_kind"].drop_null()).to_pylist()
     each = {k: lenses.filter(pc.equal(lenses["src_kind"], k)) for k in sorted(kinds)}
     return {kind: _distinct(table, "source_id") or 0 for kind, table in each.items()}
+
+
+def _named(values: Any) -> tuple[tuple[str, ...], Ints]:
+    """Names in their order, and the place of each row's among them, shape (n,)."""
+    encoded = _array(values).cast(pa.string()).fill_null("unknown").dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    in_order = sorted(names)
+    place = np.array([in_order.index(name) for name in names], np.int64)
+    return tuple(in_order), place[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _array(values: Any) -> pa.Array:
+    """One array of pyarrow from what holds names."""
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    return values if isinstance(values, pa.Array) else pa.array(values)
+
+
+def _different(code: Ints | None) -> int | None:
+    """Number of known names; None where none is known."""
+    return None if code is None or not len(code) else int(code.max()) + 1 or None
 
 
 def _distinct(table: pa.Table, name: str) -> int | None:

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkhaloscope.core import keys
+from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.units import ZERO_POINT_MAG
 from darkhaloscope.data import pixels
+from darkhaloscope.lensing.apertures import aperture_flux
 from darkhaloscope.lensing.bank import Bank
 from darkhaloscope.lensing.noise import photon_noise
 from darkhaloscope.lensing.profiles import checked
@@ -67,6 +68,8 @@ class Injected:
         arc_snr_mf: Its matched-filter S/N, (n, band).
         arc_snr_peak: S/N of its best pixel, (n, band).
         injected_flux: Added light inside the stamp, before its photon noise, nmgy, (n, band).
+        aperture_flux: The same within `schemas.ARC_APERTURES_ARCSEC` of the host's centroid, nmgy,
+            (n, band, radius).
         inside_share: Share of that light inside the stamp, reference band, (n,).
         magnification: Lensed over unlensed flux; only of what is seen through a lens, (n,).
         src_mag: Magnitude of the unlensed source, or of the painted shape, as painted, without
@@ -78,6 +81,7 @@ class Injected:
     arc_snr_mf: Tensor
     arc_snr_peak: Tensor
     injected_flux: Tensor
+    aperture_flux: Tensor
     inside_share: Tensor
     magnification: Tensor
     src_mag: Tensor
@@ -317,18 +321,24 @@ def _measured(work: Work, pixels: Tensor) -> Injected:
     nothing = pixels.new_full((n, bands), torch.nan)
     snr, matched, peak, added, inside, flux = (nothing.clone() for _ in range(6))
     magnification = nothing[:, 0].clone()
+    radii = tuple(schemas.ARC_APERTURES_ARCSEC.values())
+    within = pixels.new_full((n, bands, len(radii)), torch.nan)
     for ground, light in add_light(work, pixels):
         rows, sky_sigma = ground.rows, ground.batch.per_band("sky_sigma")
         found = arc_snr(light.pixels, sky_sigma, ground.variance())
         snr[rows], matched[rows], peak[rows] = found.snr, found.matched, found.peak
         added[rows], inside[rows] = light.pixels.sum((2, 3)), light.inside
         flux[rows], magnification[rows] = light.flux, light.magnification
+        x, y = (ground.batch.column(f"centre_{axis}") for axis in "xy")
+        grid = ground.batch.camera.grid
+        within[rows] = aperture_flux(light.pixels, x=x, y=y, radii=radii, grid=grid)
     return Injected(
         pixels=pixels,
         arc_snr=snr,
         arc_snr_mf=matched,
         arc_snr_peak=peak,
         injected_flux=added,
+        aperture_flux=within,
         inside_share=inside[:, work.batch.camera.bands.index(REFERENCE_BAND)],
         magnification=magnification,
         src_mag=ZERO_POINT_MAG - 2.5 * torch.log10(flux),

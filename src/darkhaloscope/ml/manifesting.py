@@ -5,8 +5,10 @@ again for every epoch with higher copy numbers, so that no injection is seen twi
 
 Every number belongs to a stamp's id, which is a hash of galaxy, kind and copy. A `companion` is
 drawn with the id of the lens that it copies: its row holds that lens, and its light is the lens's
-magnified light, unlensed, `shape_radius_arcsec` from the host in the direction of the source, where
-the lens would have its brightest image.
+magnified light in two unlensed galaxies. They stand as far from the host, and share the light, as
+the two images that a round lens would make; the inner one not opposite the outer one, but turned
+about the host to where no lens has its second image. So flux, colour and radius are the lens's, in
+each stamp, and where around the host the light lies is not.
 
 The settings are read by attribute, so that this runs where pydantic is not; their meaning and
 ranges are in `core.settings.manifest`.
@@ -263,11 +265,27 @@ def _light(
         x, y = priors.positions_inside(ids, lens, seed=seed)
     columns |= {"src_x_arcsec": x, "src_y_arcsec": y}
     if kind == "companion":
-        span = config.shapes.companion_radius_over_theta_e
-        at = keys.uniform(ids, seed=seed, stream="companion_radius")
-        columns["shape_radius_arcsec"] = lens["theta_e_arcsec"] * _at(span, at)
-        columns["shape_phi_deg"] = np.degrees(np.arctan2(y, x))
+        columns |= _pieces(ids, lens["theta_e_arcsec"], x, y, config)
     return columns, kept
+
+
+def _pieces(ids: Ids, theta_e: Values, x: Values, y: Values, config: Settings) -> Columns:
+    """Where the two galaxies of a companion stand: radii and shares of a round lens's images.
+
+    A singular isothermal sphere has images at theta_e +- beta, magnified theta_e / beta +- 1.
+    """
+    draw = partial(keys.uniform, ids, seed=config.seed)
+    beta = np.hypot(x, y)
+    outer_phi = np.degrees(np.arctan2(y, x))
+    turn = _at(config.shapes.companion_turn_deg, draw(stream="companion_turn"))
+    sense = np.where(draw(stream="companion_sense") < 0.5, -1.0, 1.0)
+    return {
+        "shape_radius_arcsec": theta_e + beta,
+        "shape_phi_deg": outer_phi,
+        "inner_radius_arcsec": np.maximum(theta_e - beta, 0.0),
+        "inner_phi_deg": outer_phi + sense * turn,
+        "inner_share": np.maximum(theta_e - beta, 0.0) / (2 * theta_e),
+    }
 
 
 def _shape(ids: Ids, hosts: pa.Table, kind: str, source: Columns, config: Settings) -> Columns:

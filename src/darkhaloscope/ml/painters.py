@@ -55,6 +55,9 @@ _OF_ROWS = (
     "shape_n_arms",
     "shape_pitch_deg",
     "shape_phi_deg",
+    "inner_radius_arcsec",
+    "inner_phi_deg",
+    "inner_share",
     "arc_snr_target",
 )
 _OF_HOSTS = ("host_x_px", "host_y_px")
@@ -255,7 +258,7 @@ _ABOVE_0 = {
 
 
 def _sources(batch: Batch, source: "_Source") -> tuple[Sersic | Pictures, Lens]:
-    """Sources behind lenses, and after these the last kind, the companions, without theirs."""
+    """Sources behind lenses; then the last kind, the companions, without theirs: outer, inner."""
     lens = Lens(
         batch.column("theta_e_arcsec"),
         batch.column("lens_q"),
@@ -265,11 +268,17 @@ def _sources(batch: Batch, source: "_Source") -> tuple[Sersic | Pictures, Lens]:
     )
     x, y = batch.column("src_x_arcsec"), batch.column("src_y_arcsec")
     companions = _tail(batch)
-    radius, phi = companions.column("shape_radius_arcsec"), companions.angle("shape_phi_deg")
-    x, y = torch.cat([x, radius * torch.cos(phi)]), torch.cat([y, radius * torch.sin(phi)])
-    none = Lens.none(radius)
+    share = companions.column("inner_share")
+    require((share >= 0) & (share <= 1), share, "inner_share is within 0 and 1")
+    for piece in ("shape", "inner"):
+        radius, phi = (
+            companions.column(f"{piece}_radius_arcsec"),
+            companions.angle(f"{piece}_phi_deg"),
+        )
+        x, y = torch.cat([x, radius * torch.cos(phi)]), torch.cat([y, radius * torch.sin(phi)])
+    none = Lens.none(torch.cat([share, share]))
     both = Lens(*[torch.cat([getattr(part, f) for part in (lens, none)]) for f in _LENS])
-    return source(_with_tail(batch), x, y), both
+    return source(_with_tails(batch), x, y), both
 
 
 _LENS = ("theta_e", "q", "phi", "shear", "shear_phi")
@@ -278,21 +287,22 @@ _LENS = ("theta_e", "q", "phi", "shear", "shear_phi")
 def _paint_sources(batch: Batch, ground: Ground, source: "_Source") -> Light:
     """Arcs, single images of sources outside the caustic, and companions.
 
-    A companion is the arc's light and colours in an unlensed galaxy, where its brightest image
-    would be: its arc is rendered too, to know how bright that is.
+    A companion is the arc's light and colours in two unlensed galaxies: its arc is rendered too, to
+    know how bright that is.
     """
     count, tail = len(batch), batch.n_last
     light, lens = _sources(batch, source)
-    every = _with_tail(batch)
+    every = _with_tails(batch)
     flux = every.per_band("flux")
     painted = render_lensed(light, lens, flux=flux * every.per_band("dust"), **every.place())
     scale = _training_scale(painted.pixels[:count], ground)
     magnified = scale[count - tail :] * painted.magnification[count - tail : count]
     kept = count - tail
     scale = torch.cat([scale[:kept], magnified])
+    share = _tail(batch).column("inner_share")
     drawn = Painted(
-        _without(painted.pixels, kept, count),
-        _without(painted.inside, kept, count),
+        _with_pieces(painted.pixels, kept, share),
+        _with_pieces(painted.inside, kept, share),
         painted.magnification[:count],
     )
     is_seen = torch.arange(count, device=scale.device) < kept
@@ -390,17 +400,23 @@ def _tail(batch: Batch) -> Batch:
     return replace(batch, values=batch.values[:, start:], n_last=0, psf_images=tail)
 
 
-def _with_tail(batch: Batch) -> Batch:
-    """All rows, and those of the last kind once more."""
+def _with_tails(batch: Batch) -> Batch:
+    """All rows, and those of the last kind twice more."""
     tail, images = _tail(batch), batch.psf_images
     if images is not None and tail.psf_images is not None:
-        images = torch.cat([images, tail.psf_images])
-    values = torch.cat([batch.values, tail.values], 1)
+        images = torch.cat([images, tail.psf_images, tail.psf_images])
+    values = torch.cat([batch.values, tail.values, tail.values], 1)
     return replace(batch, values=values, n_last=0, psf_images=images)
 
 
-def _without(values: Tensor, start: int, stop: int) -> Tensor:
-    return torch.cat([values[:start], values[stop:]]) if start < stop else values
+def _with_pieces(values: Tensor, kept: int, share: Tensor) -> Tensor:
+    """Of arcs, outer and inner pieces: the first `kept`, then the pieces by their shares."""
+    tail = len(share)
+    if not tail:
+        return values
+    share = share.view(-1, *[1] * (values.ndim - 1))
+    outer, inner = values[kept + tail : kept + 2 * tail], values[kept + 2 * tail :]
+    return torch.cat([values[:kept], torch.lerp(outer, inner, share)])
 
 
 def _light(painted: Painted, flux: Tensor, scale: Tensor, magnification: Tensor) -> Light:

@@ -58,7 +58,7 @@ def cast_of(hosts: pa.Table, plan: SetPlan, *, seed: int) -> Cast:
     role = keys.choice(ids, shares, seed=seed, stream="role")
     playing = {kind: np.flatnonzero(role == place) for place, kind in enumerate(kinds)}
     if plan.controls == "host_matched" and "control" in playing and "lens" in playing:
-        nobody = _partners(hosts, playing["control"], playing["lens"])
+        nobody = partners(hosts, playing["control"], playing["lens"])
         playing["control"] = np.flatnonzero(nobody >= 0)
     return Cast(playing, nobody)
 
@@ -75,7 +75,7 @@ def sky_weight(kind: str, plan: SetPlan, sky_shares: Mapping[Any, float]) -> flo
     return sky_shares.get(kind, 0.0) / share if share > 0 else 0.0
 
 
-def _partners(
+def partners(
     hosts: pa.Table, controls: NDArray[np.intp], lenses: NDArray[np.intp]
 ) -> NDArray[np.intp]:
     """Each lens's host takes the nearest control that is still free, in order of target id."""

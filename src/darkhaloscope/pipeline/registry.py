@@ -13,8 +13,10 @@ ORDER = (
     "cutouts",
     "manifest",
     "stamps",
+    "gates",
     "model",
     "scores",
+    "selection",
     "candidates",
     "report",
 )
@@ -42,4 +44,5 @@ def needed_by(names: tuple[str, ...]) -> list[str]:
         if name not in wanted:
             wanted.add(name)
             waiting += [i.table for i in stage_named(name).inputs]
+            waiting += stage_named(name).after
     return [name for name in ORDER if name in wanted]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -77,7 +78,8 @@ def bring_up_to_date(
         How many partitions were made.
 
     Raises:
-        StageError: partitions of a stage failed; everything else of that stage is written.
+        StageError: partitions of a stage failed, and everything else of that stage is written; or
+            a stage's verdict stands against what comes after it.
         ConfigError: no such stage or tile; the root is in use by another run.
     """
     stages = needed_by(tuple(names))
@@ -94,7 +96,21 @@ def bring_up_to_date(
                 made += _tile_by_tile(task, keys, engine, progress, device)
             else:
                 made += _stage(task, keys, engine, progress, device)
+            if said := _verdicts(task, keys):
+                raise StageError("\n".join(said.values()))
     return made
+
+
+def _verdicts(task: Task, keys: Sequence[str]) -> dict[str, str]:
+    """Why nothing may be made after these partitions, by partition; most stages judge nothing."""
+    if task.stage.verdict is None:
+        return {}
+    said = {}
+    for key in keys:
+        address = task.layout.path(task.name, key)
+        with tempfile.TemporaryDirectory() as held:
+            said[key] = task.stage.verdict(store.fetch_folder(address, Path(held)), address)
+    return {key: message for key, message in said.items() if message}
 
 
 def status(config: RunConfig, device: Device) -> list[State]:
@@ -118,6 +134,8 @@ def status(config: RunConfig, device: Device) -> list[State]:
                 keys = layout.tiles if stage.splits_output_by else (key,)
                 behind.update(layout.path(name, made) for made in keys)
                 state = "failed" if message else state
+            elif said := _verdicts(task, (key,)):
+                state, message = "failed", said[key]
             states.append(State(name, key, state, message))
     return states
 

@@ -7,12 +7,13 @@ that a bad tile costs one tile.
 
 import glob
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,22 @@ import pyarrow.compute as pc
 
 from darkhaloscope.core import schemas
 from darkhaloscope.core.config import digest_text, stage_config
-from darkhaloscope.core.contracts import Device, Input, Report, Scratch, Stage, TrainedModel
+from darkhaloscope.core.contracts import (
+    Device,
+    Input,
+    Provenance,
+    Report,
+    Scratch,
+    Stage,
+    TrainedModel,
+)
 from darkhaloscope.core.errors import DarkHaloScopeError, DataError
 from darkhaloscope.core.settings.base import StageConfig
 from darkhaloscope.data import store
 from darkhaloscope.pipeline import sources
-from darkhaloscope.pipeline.layout import Layout, set_of
+from darkhaloscope.pipeline.layout import WHOLE, Layout, set_of
 from darkhaloscope.pipeline.pixels import StoredPixels
-from darkhaloscope.pipeline.registry import stage_named
+from darkhaloscope.pipeline.registry import ORDER, stage_named
 from darkhaloscope.survey.files import Survey
 
 log = logging.getLogger(__name__)
@@ -94,6 +103,8 @@ class Task:
             made_of.append(self.device.name)  # a network trained elsewhere is another network
         if "sources" in stage.needs and (bank := sources.digest_of(self.layout.config)):
             made_of.append(f"sources {bank}")
+        if "provenance" in stage.needs:
+            made_of += [f"{k} {v}" for k, v in self._settings().items()]
         if stage.external is not None:
             made_of.append(stage.external(self._named(key), paths, self.survey))
         return hashlib.sha256("\n".join(made_of).encode()).hexdigest()
@@ -224,32 +235,46 @@ class Task:
 
     def _resources(self, key: str, held: Path, scratch: Path | None = None) -> dict[str, Any]:
         """What the stage needs beside tables."""
-        made: dict[str, Any] = {}
-        for need in self.stage.needs:
-            if need == "survey":
-                made[need] = self.survey
-            elif need == "device":
-                made[need] = self.device
-            elif need == "partition":
-                made[need] = self._named(key)
-            elif need == "scratch":
-                made[need] = Scratch(scratch or held)
-            elif need == "pixels":
-                made[need] = StoredPixels(
-                    self._pixel_paths("stamps", key), self._pixel_paths("cutouts", key)
-                )
-            elif need == "sources":
-                made[need] = sources.opened(
-                    self.layout.config, sources_lock(self.layout.config.root)
-                )
-            elif need == "model":
-                made[need] = self._model(key, held)
-        return made
+        makers: dict[str, Callable[[], Any]] = {
+            "survey": lambda: self.survey,
+            "device": lambda: self.device,
+            "partition": lambda: self._named(key),
+            "scratch": lambda: Scratch(scratch or held),
+            "pixels": lambda: StoredPixels(
+                self._pixel_paths("stamps", key), self._pixel_paths("cutouts", key)
+            ),
+            "sources": lambda: sources.opened(
+                self.layout.config, sources_lock(self.layout.config.root)
+            ),
+            "model": lambda: self._model(key, held),
+            "provenance": lambda: self._provenance(key, held),
+        }
+        return {need: makers[need]() for need in self.stage.needs}
 
     def _model(self, key: str, held: Path) -> TrainedModel:
         wanted = next(i for i in self.stage.inputs if i.table == "model")
         (address,) = self.layout.inputs(self.stage, wanted, key)
         return TrainedModel(address.rsplit("/", 2)[-2], store.fetch_folder(address, held))
+
+    def _provenance(self, key: str, held: Path) -> Provenance:
+        """Hashes of every stage's settings and of the tables read here, and what the gates said."""
+        data = {}
+        for wanted in self.stage.inputs:
+            contents = [_content(p) for p in self.layout.inputs(self.stage, wanted, key)]
+            data[wanted.table] = (len(contents), _sha256("\n".join(contents)))
+        gates = store.fetch_folder(self.layout.path("gates", WHOLE), held / "gates")
+        rows = json.loads((gates / "gates.json").read_text(encoding="utf-8"))
+        return Provenance(self._settings(), data, rows)
+
+    def _settings(self) -> dict[str, str]:
+        """The sha256 of each stage's settings; of all models for `model`."""
+        config = self.layout.config
+        made = {}
+        for name in ORDER:
+            models = list(config.model) if name == "model" else [None]
+            texts = [digest_text(stage_config(config, name, model=m)) for m in models]
+            made[name] = _sha256("\n".join(texts))
+        return made
 
     def _pixel_paths(self, table: str, key: str) -> tuple[str, ...]:
         found = [
@@ -331,6 +356,10 @@ def _content(path: str) -> str:
     if header is None:
         raise DataError(f"{path} is not there; run the stage that makes it first")
     return header.content
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

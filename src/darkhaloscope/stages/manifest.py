@@ -44,7 +44,7 @@ def seeing_and_refusals(bands: Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="manifest",
-    version=2,
+    version=3,
     run=run,
     inputs=(Input("splits", schemas.splits), Input("cutouts", seeing_and_refusals)),
     output=schemas.manifest,

@@ -210,4 +210,5 @@ STAGE = Stage(
     output=None,
     partition="model",
     needs=("pixels", "scratch", "device", "sources"),
+    after=("gates",),
 )

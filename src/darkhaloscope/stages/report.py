@@ -1,9 +1,9 @@
 """Report: every figure of a model's scores, as a page, as JSON and as a table.
 
 In:  scores of the sets `test` and `calib`; splits and cutouts without pixels, for the counts;
-     manifest, for what was drawn; candidates, where the run has them; pixels of the few stamps that
-     the galleries show.
-Out: a folder with index.html, metrics.json and metrics.parquet.
+     manifest, for what was drawn; candidates, where the run has them; what the gates said, hashes
+     and the model's description, for the card; pixels of the few stamps that the galleries show.
+Out: a folder with index.html, metrics.json, metrics.parquet, card.md and the card's pictures.
 
 The operating points have thresholds that were chosen on `calib` and are measured on `test`. Tables,
 curves, strata, kinds and purity place their thresholds on `test` itself, and their intervals carry
@@ -23,16 +23,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkhaloscope.core import schemas
-from darkhaloscope.core.contracts import Input, PixelSource, Scratch, Stage
+from darkhaloscope.core.contracts import (
+    Input,
+    PixelSource,
+    Provenance,
+    Scratch,
+    Stage,
+    TrainedModel,
+)
 from darkhaloscope.core.settings.report import ReportConfig
-from darkhaloscope.evaluate import drawn, html, metrics, pictures, plots, published, rows
+from darkhaloscope.evaluate import card, drawn, html, metrics, pictures, plots, published, rows
 from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import Evaluation, Plan
 from darkhaloscope.evaluate.rows import Floats, Rows
 
 RESOLUTION = ("theta_e_arcsec", "theta_e_over_fwhm_r", "theta_e_over_psfsize_r")
+OF_TARGETS = ("psf_fwhm_r_arcsec", "depth_r_mag", "host_mag_z")
 PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
 GROUP_THETA_E_ARCSEC = 2.5  # from here on a lens is likelier a group: docs/populations.md
+FAILURES = ("Missed lenses", "Worst negatives")  # galleries that the card shows
 OF_MANIFEST = ("theta_e_arcsec", "lens_z", "src_z", "src_mag_r", "src_r_eff_arcsec")
 
 
@@ -46,13 +55,17 @@ def run(
     pixels: PixelSource,
     config: ReportConfig,
     candidates: pa.Table | None = None,
+    model: TrainedModel | None = None,
+    provenance: Provenance | None = None,
 ) -> Path:
     """Evaluate one model and write its report; return the folder.
+
+    Without `model` or `provenance` the card says that they are not known.
 
     Raises:
         DataError: the scores cannot be evaluated: NaN, one class only, no row with a label.
     """
-    columns = (*RESOLUTION, f"arc_snr_{config.arc_snr_band}")
+    columns = (*RESOLUTION, f"arc_snr_{config.arc_snr_band}", *OF_TARGETS)
     weight = None if config.lens_weight == "equal" else config.lens_weight
     sets = {}
     for name in ("test", "calib"):
@@ -70,24 +83,58 @@ def run(
     best = plots.best_fpr(result.curve)
     top = None if candidates is None else candidates.sort_by("rank")
     test = scores.filter(pc.equal(scores["set"], "test"))
+    shares, galleries = _shares(splits), _galleries(test, top, figures, pixels, config)
+    said = cautions(figures, result, config)
+    described = card.Card(
+        title=f"Model card: {config.model}",
+        subtitle=f"Tested on {_population(config)}; bands {' '.join(config.bands)}.",
+        network={} if model is None else _network(model),
+        metrics=figures,
+        splits=shares,
+        gates=None if provenance is None else provenance.gates,
+        settings={} if provenance is None else provenance.settings,
+        data={} if provenance is None else provenance.data,
+        cautions=said,
+        failures=[g for g in galleries if g.title in FAILURES],
+    )
+    card.write(folder, described)
     page = html.Page(
         title=f"Lens finder “{config.model}”: what it finds and what it misses",
         subtitle=f"Tested on {_population(config)}; bands {' '.join(config.bands)}.",
         metrics=figures,
         plots={**_plots(result, sets["test"], figures, best), **_plot_of_drawn(lenses)},
         best_fpr=best,
-        splits=_shares(splits),
+        splits=shares,
         refused=_refused(cutouts),
         n_targets=cutouts.num_rows,
         drawn=figures["drawn"],
         samples=published.SAMPLES,
-        galleries=_galleries(test, top, figures, pixels, config),
+        galleries=galleries,
         candidates=[] if top is None else _top(top.slice(0, config.top_candidates), config),
-        cautions=cautions(figures, result, config),
+        cautions=said,
         is_simulated_sky=config.sky == "simulated",
+        gates=None if provenance is None else provenance.gates,
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
     return folder
+
+
+def _network(model: TrainedModel) -> dict[str, str]:
+    """What the model's own files say of it."""
+    said = json.loads((model.folder / "model.json").read_text(encoding="utf-8"))
+    done = json.loads((model.folder / "done.json").read_text(encoding="utf-8"))
+    normalisation = {k: v for k, v in said["normalisation"].items() if v not in (None, [], {})}
+    return {
+        "name in the run file": model.name,
+        "design": said["network"],
+        "bands": " ".join(said["bands"]),
+        "stamps": f"{said['size_px']} px of {said['pixel_scale_arcsec']:g} arcsec",
+        "normalisation": ", ".join(f"{k} {v}" for k, v in normalisation.items()),
+        "epoch, the first is 0": str(said["epoch"]),
+        **{f"{k}, on val": f"{v:.4g}" for k, v in said["metrics"].items() if k.startswith("val")},
+        "trained from, sha256": said["training_digest"],
+        "weights, sha256": done["files"]["model.safetensors"],
+    }
 
 
 def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfig) -> list[str]:
@@ -149,6 +196,12 @@ def _plan(config: ReportConfig) -> Plan:
             "theta_e_over_fwhm_r": config.headline_theta_e_over_fwhm_r_min,
             snr: config.headline_arc_snr_min,
         },
+        target_bins={
+            "psf_fwhm_r_arcsec": config.psf_fwhm_r_edges_arcsec,
+            "depth_r_mag": config.depth_r_edges_mag,
+            "host_mag_z": config.host_mag_z_edges,
+        },
+        seconds_per_stamp=config.seconds_per_stamp,
     )
 
 
@@ -426,7 +479,7 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=4,
+    version=5,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("calib", "test")),
@@ -435,8 +488,10 @@ STAGE = Stage(
         Input("manifest", _injections, scope="whole"),
         Input("candidates", schemas.candidates, scope="whole"),
         Input("stamps", _ids, scope="whole", sets=("test",), is_handed=False),
+        Input("model", _ids, scope="whole", is_handed=False),
+        Input("gates", _ids, scope="whole", is_handed=False),
     ),
     output=None,
     partition="whole",
-    needs=("scratch", "pixels"),
+    needs=("scratch", "pixels", "model", "provenance"),
 )

@@ -99,6 +99,8 @@ def _columns(
             f"arc_snr_mf_{band}": _numpy(injected.arc_snr_mf)[:, place],
             f"arc_snr_peak_{band}": _numpy(injected.arc_snr_peak)[:, place],
         }
+        for at, name in enumerate(schemas.ARC_APERTURES_ARCSEC):
+            columns[f"arc_flux_{name}_{band}_nmgy"] = _numpy(injected.aperture_flux)[:, place, at]
     columns["src_mag_r"] = _numpy(injected.src_mag)[:, bands.index("r")]
     visible = injection.ground_visible(
         columns["theta_e_arcsec"],
@@ -132,7 +134,7 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 STAGE = Stage(
     name="stamps",
-    version=3,
+    version=4,
     run=run,
     inputs=(
         Input("manifest", schemas.manifest, rows="own set"),

@@ -20,7 +20,7 @@ from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.targets import TargetsConfig
 from darkhaloscope.survey import catalog
 from darkhaloscope.survey.files import Survey
-from darkhaloscope.survey.lrg import lrg_variants
+from darkhaloscope.survey.lrg import dereddened, lrg_variants
 
 _OPTICAL = tuple(band for band in catalog.CUT_BANDS if band != "w1")
 _LOG = logging.getLogger(__name__)
@@ -72,17 +72,7 @@ def _flux(
     flux = catalogue.per_band("flux", band, rows)
     assert flux is not None  # noqa: S101  (open_catalogue requires the bands of the cuts)
     transmission = catalogue.per_band("mw_transmission", band, rows)
-    return _dereddened(flux, transmission) if config.is_dereddened else flux
-
-
-def _dereddened(
-    flux: NDArray[np.floating], transmission: NDArray[np.floating] | None
-) -> NDArray[np.float64]:
-    """Flux before dust; NaN where the share that dust left is not known."""
-    if transmission is None:
-        return np.full(len(flux), np.nan)
-    known = np.where(transmission > 0, transmission, np.nan)
-    return np.asarray(flux, np.float64) / known
+    return dereddened(flux, transmission) if config.is_dereddened else flux
 
 
 def _as_cut(
@@ -93,7 +83,7 @@ def _as_cut(
     for band in (*bands, "w1"):
         values = columns[f"flux_{band}_nmgy"].to_numpy(zero_copy_only=False).astype(np.float64)
         dust = columns[f"mw_transmission_{band}"].to_numpy(zero_copy_only=False)
-        flux[band] = _dereddened(values, dust) if config.is_dereddened else values
+        flux[band] = dereddened(values, dust) if config.is_dereddened else values
     mags = {band: units.mag_from_nmgy(values) for band, values in flux.items()}
     return {
         f"mag_{band}": pa.array(mag, pa.float32(), mask=~np.isfinite(mag))

@@ -58,6 +58,25 @@ def lrg_variants(flux: Mapping[str, NDArray[np.floating]]) -> dict[str, Flags]:
     }
 
 
+def dereddened(
+    flux: NDArray[np.floating], transmission: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
+    """Flux before dust, shape (n,); NaN where the share that dust left is not known.
+
+    Args:
+        flux: As observed, shape (n,).
+        transmission: Share of the light that dust left, shape (n,); None: of no galaxy known.
+
+    Examples:
+        >>> dereddened(np.array([3.0, 3.0]), np.array([0.75, 0.0])).tolist()
+        [4.0, nan]
+    """
+    if transmission is None:
+        return np.full(len(flux), np.nan)
+    known = np.where(transmission > 0, transmission, np.nan)
+    return np.asarray(flux, np.float64) / known
+
+
 def _ratio(colour_mag: float) -> float:
     """Flux ratio of a colour: of two magnitudes that differ by it."""
     return float(10 ** (0.4 * colour_mag))

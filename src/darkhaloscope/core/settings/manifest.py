@@ -135,8 +135,9 @@ class Shapes(Model):
 
     single_image_reach: float = Field(gt=1, le=5)
     """Sources of `single_image` lie outside the caustic and within this many times its reach."""
-    companion_radius_over_theta_e: Span
-    """Distance of a `companion` from the host, in Einstein radii of the lens it copies."""
+    companion_turn_deg: Span
+    """Angle about the host between the two galaxies of a `companion`, flat, degrees: a lens with
+    two images has them some 180 apart."""
     ring_radius_arcsec: Span
     """Semi-major axis of a `ring`, flat."""
     ring_width_over_radius: Span
@@ -165,9 +166,14 @@ class Shapes(Model):
     @model_validator(mode="after")
     def _physical(self) -> Self:
         for name in ("ring_radius_arcsec", "spiral_radius_arcsec", "halo_ring_radius_arcsec",
-                     "companion_radius_over_theta_e", "ring_width_over_radius",
+                     "companion_turn_deg", "ring_width_over_radius",
                      "spiral_width_arcsec"):  # fmt: skip
             _positive(name, getattr(self, name))
+        if self.companion_turn_deg.high > 130:
+            raise ValueError(
+                "companion_turn_deg must not go beyond 130: nearly opposite galaxies of one colour "
+                f"are the two images of a lens; got {_text(self.companion_turn_deg)}"
+            )
         _axis_ratio("ring_q", self.ring_q)
         _axis_ratio("spiral_q", self.spiral_q)
         if self.halo_ring_fwhm_over_psf.low < 1.5:

@@ -29,6 +29,14 @@ class ReportConfig(StageConfig):
     """Edges of the bins of theta_E over psfsize_r, which is no FWHM: the first run's table."""
     arc_snr_edges: Edges
     """Edges of the bins of the arc's integrated S/N in `arc_snr_band`."""
+    psf_fwhm_r_edges_arcsec: Edges
+    """Edges of the bins of the target's seeing, r-band FWHM; lenses and negatives are restricted."""
+    depth_r_edges_mag: Edges
+    """Edges of the bins of the target's 5-sigma depth in r; both classes are restricted."""
+    host_mag_z_edges: Edges
+    """Edges of the bins of the target's z magnitude; both classes are restricted."""
+    seconds_per_stamp: float = Field(gt=0, le=600)
+    """Time that a person takes to judge a stamp: makes hours of review of false positives."""
     arc_snr_band: str
     """Band whose arc S/N defines strata, one of the run's bands; the headline is defined in g."""
     headline_theta_e_over_fwhm_r_min: float = Field(ge=0)
@@ -51,6 +59,9 @@ class ReportConfig(StageConfig):
             "theta_e_over_fwhm_r_edges",
             "theta_e_over_psfsize_r_edges",
             "arc_snr_edges",
+            "psf_fwhm_r_edges_arcsec",
+            "depth_r_edges_mag",
+            "host_mag_z_edges",
         ):
             edges = getattr(self, name)
             if any(b <= a for a, b in pairwise(edges)):

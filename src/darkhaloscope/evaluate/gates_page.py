@@ -1,0 +1,138 @@
+"""The page of the gates: one self-contained HTML file in the style of the report.
+
+Everything it says is read from the rows of `gates.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from darkhaloscope.evaluate.gates import GUARDS, Row
+from darkhaloscope.evaluate.html import count, number
+from darkhaloscope.evaluate.selection_page import style
+
+MEASURES = {  # what a gate looks at, for people
+    "resolution": "Share of the lenses with θ_E below half the seeing, up to it, and above it.",
+    "core_only": "Area under the ROC curve (0.5: nothing) of a model that sees the central 10 × 10 "
+    "px alone.",
+    "total_flux": "The same, from the flux in each band alone.",
+    "radial_profile": "The same, from azimuthal means in rings.",
+    "annulus_colour": "The same, from fluxes and colours in six annuli.",
+    "sky_stats": "The same, from median, MAD and rms beyond 28 px, against all negatives.",
+    "metadata": "The same, from seeing, depth, noise, exposures, position and host magnitude.",
+    "control_copies": "Rows of one kind of negative on one galaxy.",
+    "splits_leak": "Galaxies, sky and sources that two splits share, and the splits' shares.",
+    "pixels": "Faults of pixels, light that is missing, clipped cores, and classes whose hosts "
+    "differ.",
+    "brightness": "Signal of the arcs and magnitudes of their sources.",
+    "texture": "Area under the ROC curve from statistics finer than the seeing.",
+    "noise_only": "The same after the injected light is taken off; its photon noise stays.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Where a row's value, interval and limits stand on its bar, per cent of its width."""
+
+    value: float
+    low: float | None
+    high: float | None
+    limits: tuple[float, ...]
+
+
+def render(rows: Sequence[Row], sampled: Mapping[str, int]) -> str:
+    """The page as HTML text; every value is escaped.
+
+    Args:
+        rows: All rows, in the order of the gates.
+        sampled: Stamps that were painted, by kind.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": count, "value": value_text, "limit": limit_text, "bar": bar}
+    gates = {name: [row for row in rows if row.name == name] for name in GUARDS}
+    template = resources.files("darkhaloscope.evaluate") / "templates" / "gates.html.j2"
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        gates=gates,
+        states={name: state(mine) for name, mine in gates.items()},
+        deciding={name: deciding(mine) for name, mine in gates.items()},
+        guards=GUARDS,
+        measures=MEASURES,
+        sampled=sampled,
+        style=style(),
+        row_state=lambda row: state([row]),
+    )
+
+
+def state(rows: Sequence[Row]) -> str:
+    """`passed`, `failed`, `waived`, or `no limit`, of rows together."""
+    if any(not row.passed and not row.waived for row in rows):
+        return "failed"
+    if any(row.waived for row in rows):
+        return "waived"
+    limited = any(row.limit_low is not None or row.limit_high is not None for row in rows)
+    return "passed" if limited else "no limit"
+
+
+def deciding(rows: Sequence[Row]) -> Row | None:
+    """The row that a gate is summed up by: its first failure, else its first with a limit."""
+    failed = [row for row in rows if not row.passed]
+    limited = [row for row in rows if row.limit_low is not None or row.limit_high is not None]
+    return next(iter([*failed, *limited]), None)
+
+
+def value_text(value: float | None) -> str:
+    """A value as people read it.
+
+    Examples:
+        >>> value_text(0.56123), value_text(36.0), value_text(None), value_text(1.2e-5)
+        ('0.561', '36', '–', '1.2e-05')
+    """
+    if value is None:
+        return "–"
+    if float(value).is_integer():
+        return count(value)
+    return number(value) if abs(value) >= 1e-3 else f"{value:.2g}"
+
+
+def limit_text(row: Row) -> str:
+    """The limits in words.
+
+    Examples:
+        >>> limit_text(Row("core_only", "all", 0.5, limit_high=0.6))
+        '≤ 0.6'
+        >>> limit_text(Row("noise_only", "all", 0.5, limit_low=0.48, limit_high=0.52))
+        '0.48 to 0.52'
+    """
+    low, high = row.limit_low, row.limit_high
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    if high is not None:
+        return f"≤ {high:g}"
+    return "none" if low is None else f"≥ {low:g}"
+
+
+def bar(row: Row) -> Bar | None:
+    """A row's bar; None where there is nothing to draw against."""
+    limits = [limit for limit in (row.limit_low, row.limit_high) if limit is not None]
+    if row.value is None or not limits:
+        return None
+    ends = [x for x in (row.low, row.high) if x is not None]
+    known = [row.value, *limits, *ends]
+    first, last = min([*known, 0.5 if _is_area(row) else 0.0]), max(known)
+    width = (last - first) or 1.0
+    first, last = first - 0.04 * width, last + 0.08 * width
+
+    def at(value: float) -> float:
+        return round(100 * (value - first) / (last - first), 2)
+
+    low, high = (at(row.low), at(row.high)) if len(ends) == 2 else (None, None)  # type: ignore[arg-type]
+    return Bar(at(row.value), low, high, tuple(at(limit) for limit in limits))
+
+
+def _is_area(row: Row) -> bool:
+    """Whether the value is an area under a ROC curve, whose zero is a half."""
+    return MEASURES[row.name].startswith(("Area", "The same"))
