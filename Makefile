@@ -19,7 +19,8 @@ test-slow: setup
 	$(BIN)/pytest -q -m slow $(ARGS)
 
 soak: setup
-	$(BIN)/python -m pytest -q -m slow tests/pipeline/test_kill.py tests/lensing/test_soak.py --soak $(ARGS)
+	$(BIN)/python -m pytest -q -m slow tests/pipeline/test_kill.py tests/lensing/test_soak.py \
+	  tests/evaluate/test_coverage.py --soak $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,13 +1,15 @@
 """Fixtures that every test may use, and the rule that in CI nothing real is skipped."""
 
 import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 MAY_NOT_SKIP = ("real", "spark", "browser")
 
 settings.register_profile("repeatable", derandomize=True)  # a test passes always or never
@@ -37,6 +39,19 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"a test marked {', '.join(kinds)} was skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Headless Chromium of this machine."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium: apt-get install -y --no-install-recommends chromium")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=CHROMIUM)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

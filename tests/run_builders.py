@@ -124,3 +124,31 @@ def contents(root: Path) -> dict[str, bytes]:
         and f.name not in (*RECORDS, ".lock")
         and f.relative_to(run).parts[0] != "logs"
     }
+
+
+BARE = """
+import runpy, sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, *rest):
+        is_absent = name.partition(".")[0] in {absent}
+        return None if is_absent else self.finder.find_spec(name, *rest)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+sys.argv = [{module!r}, *{words}]
+runpy.run_module({module!r}, run_name="__main__")
+"""
+
+
+def without(absent: set[str], module: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """`python -m module words` where some packages cannot be imported."""
+    code = BARE.format(absent=absent, module=module, words=[str(word) for word in words])
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500
+    )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from run_builders import dhs
+from run_builders import dhs, without
 from score_tables import foreign, lines, saved
 
 from darkhaloscope.evaluate.options import parser
@@ -14,34 +14,8 @@ from darkhaloscope.evaluate.reading import ROLES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "own-finder.md"
-BARE = """
-import runpy, sys
-
-class Without:
-    def __init__(self, finder):
-        self.finder = finder
-
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-
-    def find_spec(self, name, *rest):
-        is_absent = name.partition(".")[0] in {absent}
-        return None if is_absent else self.finder.find_spec(name, *rest)
-
-sys.meta_path[:] = map(Without, sys.meta_path)
-sys.argv = ["evaluate", *{words}]
-runpy.run_module("darkhaloscope.evaluate", run_name="__main__")
-"""
 NO_NETS = {"lightning", "numba", "pydantic", "rich", "safetensors", "torch", "typer"}
 NO_PAGE = {*NO_NETS, "astropy", "fsspec", "jinja2", "matplotlib", "pandas", "PIL", "sklearn"}
-
-
-def without(absent: set[str], *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """`python -m darkhaloscope.evaluate` where some packages cannot be imported."""
-    code = BARE.format(absent=absent, words=[str(word) for word in words])
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 def test_the_command_ends_with_status_0_or_2_and_one_message(tmp_path: Path) -> None:
@@ -72,7 +46,7 @@ def test_the_first_runs_published_figures_are_refused_with_two_contradictions() 
 
 def test_it_runs_without_torch_pydantic_and_typer(tmp_path: Path) -> None:
     path = saved(foreign(), tmp_path / "t.csv")
-    ran = without(NO_NETS, path, "--out", tmp_path / "out")
+    ran = without(NO_NETS, "darkhaloscope.evaluate", path, "--out", tmp_path / "out")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.rstrip() == dhs("evaluate", path, "--out", tmp_path / "out").stdout.rstrip()
     assert (tmp_path / "out/index.html").stat().st_size > 10_000
@@ -80,10 +54,10 @@ def test_it_runs_without_torch_pydantic_and_typer(tmp_path: Path) -> None:
 
 def test_without_the_packages_of_the_page_it_gives_the_figures(tmp_path: Path) -> None:
     path = saved(foreign(), tmp_path / "t.csv")
-    refused = without(NO_PAGE, path, "--out", tmp_path / "out")
+    refused = without(NO_PAGE, "darkhaloscope.evaluate", path, "--out", tmp_path / "out")
     assert refused.returncode == 2
     assert "the page needs jinja2 and matplotlib, not installed here" in refused.stderr
-    ran = without(NO_PAGE, path, "--out", tmp_path / "out", "--no-page")
+    ran = without(NO_PAGE, "darkhaloscope.evaluate", path, "--out", tmp_path / "out", "--no-page")
     assert ran.returncode == 0, ran.stderr
     held = json.loads((tmp_path / "out/metrics.json").read_text())
     assert held == json.loads(dhs("evaluate", path, "--json").stdout)

@@ -3,14 +3,13 @@
 import json
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from run_builders import dhs
+from run_builders import dhs, without
 
 from darkhaloscope.bench import clock, draws, peers, render, truth
 from darkhaloscope.bench.clock import Timed
@@ -26,24 +25,6 @@ KEYS = {
     "flux_p95_percent",
     "worst_l2_percent",
 }
-BARE = """
-import runpy, sys
-
-class Without:
-    def __init__(self, finder):
-        self.finder = finder
-
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-
-    def find_spec(self, name, *rest):
-        is_absent = name.partition(".")[0] in {absent}
-        return None if is_absent else self.finder.find_spec(name, *rest)
-
-sys.meta_path[:] = map(Without, sys.meta_path)
-sys.argv = ["bench", *{words}]
-runpy.run_module("darkhaloscope.bench", run_name="__main__")
-"""
 NOT_ON_A_BARE_MACHINE = {
     *("aiohttp", "astropy", "astropy_healpix", "caustics", "fastapi", "galsim", "jinja2"),
     *("lenstronomy", "matplotlib", "numba", "pandas", "PIL", "psutil", "pydantic", "pyspark"),
@@ -53,10 +34,7 @@ NOT_ON_A_BARE_MACHINE = {
 
 def bare(*words: str) -> subprocess.CompletedProcess[str]:
     """`python -m darkhaloscope.bench` where nothing but the nets' packages can be imported."""
-    code = BARE.format(absent=NOT_ON_A_BARE_MACHINE, words=list(words))
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500
-    )
+    return without(NOT_ON_A_BARE_MACHINE, "darkhaloscope.bench", *words)
 
 
 def test_the_command_prints_one_json_object_and_keeps_it(tmp_path: Path) -> None:

@@ -68,8 +68,9 @@ def test_the_variance_of_two_crossed_clusterings_is_theirs_less_both() -> None:
         sum(residual[of == c].sum() ** 2 for c in np.unique(of))
         for of in (host, source, 1000 * host + source)
     ]
-    student = clusters.student(members.effective_sources)
-    expected = max(alone[0] + student * alone[1] - alone[2], alone[0])
+    n = members.effective_sources
+    few = clusters.student(n) * n / (n - 1)
+    expected = max(alone[0] + few * alone[1] - alone[2], alone[0])
     assert clusters.variance(residual, members) == pytest.approx(expected)
 
 

@@ -83,8 +83,7 @@ def test_a_finder_against_itself_differs_by_nothing() -> None:
     for rate in [*found["fpr_at_tpr"], *found["tpr_at_fpr"][:3], found["auroc"]]:
         assert rate["difference"] == 0
         assert rate["correlation"] == pytest.approx(1)
-        width = rate["first"]["high"] - rate["first"]["low"]
-        assert rate["high"] - rate["low"] < 0.6 * width
+        assert (rate["low"], rate["high"]) == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_the_more_alike_the_finders_the_better_their_difference_is_known() -> None:
@@ -112,8 +111,16 @@ def test_mover_without_correlation_adds_in_squares_and_with_it_less() -> None:
     ends = (0.5, 0.3), (0.4, 0.62), (0.2, 0.41)
     low, high = mover(*ends, 0.0)
     assert (low, high) == pytest.approx((0.2 - np.hypot(0.1, 0.11), 0.2 + np.hypot(0.12, 0.1)))
-    closer = mover(*ends, 0.8)
-    assert low < closer[0] < 0.2 < closer[1] < high
+    closer, wider = mover(*ends, 0.8), mover(*ends, -0.8)
+    assert wider[0] < low < closer[0] < 0.2 < closer[1] < high < wider[1]
+
+
+@pytest.mark.parametrize("correlation", [-1.0, -0.4, 0.0, 0.7, 1.0])
+def test_mover_of_symmetric_intervals_is_the_textbooks(correlation: float) -> None:
+    a, b = 0.10, 0.07
+    low, high = mover((0.5, 0.3), (0.5 - a, 0.5 + a), (0.3 - b, 0.3 + b), correlation)
+    error = np.sqrt(a**2 + b**2 - 2 * correlation * a * b)
+    assert (low, high) == pytest.approx((0.2 - error, 0.2 + error))
 
 
 def test_what_one_cannot_resolve_is_not_compared() -> None:
@@ -150,7 +157,7 @@ def test_weights_copies_and_infinite_scores_are_compared() -> None:
                 ("lens", "a", "b"),
                 np.where(kind == 1, 1.8, 0.2)[whose],
                 1 + (whose % 3) / 2,
-            )  # fmt: skip
+            )
         )
     found = compare(*made, PLAN)
     for rate in [*found["fpr_at_tpr"], *found["tpr_at_fpr"][:2], found["auroc"]]:
@@ -162,9 +169,9 @@ def test_rows_of_other_stamps_are_refused() -> None:
     first, second = pair()
     with pytest.raises(DataError, match="match them by their ids first"):
         compare(first, pair(n_negatives=100)[0], PLAN)
+    turned = first.is_lens.copy()
+    turned[[0, 5000]] = ~turned[[0, 5000]]
     with pytest.raises(DataError, match=r"2 of 8,400 rows differ in their truth"):
-        turned = first.is_lens.copy()
-        turned[[0, 5000]] = ~turned[[0, 5000]]
         compare(first, replace(second, is_lens=turned), PLAN)
 
 

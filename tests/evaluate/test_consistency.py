@@ -73,3 +73,44 @@ def test_a_figure_from_elsewhere_fails_the_check() -> None:
     assert not result["passed"]
     failed = [c["name"] for c in result["checks"] if not c["passed"]]
     assert failed == ["FPR at completeness is the curve's"]
+
+
+def checked(made: Curve) -> dict[str, bool]:
+    fpr_rates = [made.fpr_at_tpr(x) for x in (0.9, 0.5)]
+    tpr_rates = [made.tpr_at_fpr(f) for f in (0.5, 0.1)]
+    return {c["name"]: c["passed"] for c in check(made, fpr_rates, tpr_rates)["checks"]}
+
+
+def test_an_area_from_elsewhere_fails_the_check() -> None:
+    made = curve(np.random.default_rng(1).normal(size=400))
+    honest = dict(made.auroc)
+    made.__dict__["auroc"] = {**honest, "value": honest["value"] + 1e-6}
+    failed = [name for name, passed in checked(made).items() if not passed]
+    assert failed == ["area by trapezoids equals the rank statistic"]
+
+
+def test_a_completeness_from_elsewhere_fails_the_check() -> None:
+    made = curve(np.random.default_rng(1).normal(size=400))
+    honest = made.tpr_at_fpr(0.1)
+    assert honest.value is not None
+    result = check(made, [], [replace(honest, value=honest.value + 1e-3)])
+    failed = [c["name"] for c in result["checks"] if not c["passed"]]
+    assert failed == ["completeness at FPR is the curve's"]
+
+
+def test_a_curve_whose_shares_are_wrong_fails_the_check() -> None:
+    score = np.random.default_rng(1).normal(size=400)
+    whole = rows(score=score, is_lens=np.arange(400) % 2 == 0)
+    lenses = sample.lenses(whole)
+    shares = lenses.share.copy()
+    shares[100:110] = shares[100:110][::-1]  # falls, then rises
+    broken = replace(lenses, shares=shares)
+    made = Curve(broken, sample.negatives(whole, to_sky=True), Draws(1, 200), "t")
+    assert not checked(made)["the curve never falls"]
+
+
+def test_a_rate_without_a_value_is_no_disagreement() -> None:
+    made = curve(np.random.default_rng(1).normal(size=400))
+    rate = made.tpr_at_fpr(1e-4)
+    assert rate.value is None
+    assert check(made, [], [rate])["passed"]

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.optimize import brentq
 
 from darkhaloscope.evaluate import intervals, sample
 from darkhaloscope.evaluate.intervals import Draws
@@ -36,15 +35,6 @@ def curve(
         sky_weight=np.tile(weight, copies),
     )
     return Curve(sample.lenses(made), sample.negatives(made, to_sky=True), Draws(1, 200), "t")
-
-
-def true_fpr(threshold: float, means: tuple[float, ...], sky: tuple[float, ...]) -> float:
-    return sum(w * float(stats.norm.sf(threshold - m)) for m, w in zip(means, sky, strict=True))
-
-
-def completeness_at(fpr: float, means: tuple[float, ...], sky: tuple[float, ...]) -> float:
-    threshold = brentq(lambda t: true_fpr(t, means, sky) - fpr, -9, 9)
-    return float(stats.norm.sf(threshold - LENS_MEAN))
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 20), (20, 20), (41, 5000)])
@@ -115,38 +105,7 @@ def test_perfect_separation_still_has_an_interval() -> None:
 SETUPS = {
     "even": (150, (4000,), (0.0,), (1.0,), 1),
     "copied": (150, (4000,), (0.0,), (1.0,), 36),
-    "weighted": (300, (3000, 1000, 500), (0.0, 1.0, 2.0), (0.97, 0.025, 0.005), 1),
 }
-
-
-@pytest.mark.parametrize("setup", ["even", "weighted"])
-def test_intervals_cover_the_truth(setup: str) -> None:
-    """Of 1,000 repeats a true coverage of 95 % gives below 93 % once in 500; of 200, once in 12."""
-    n, sizes, means, sky, copies = SETUPS[setup]
-    rng, repeats = np.random.default_rng(12), 1000
-    true_tpr = {f: completeness_at(f, means, sky) for f in (0.1, 0.01)}
-    true = {x: true_fpr(float(stats.norm.isf(x)) + LENS_MEAN, means, sky) for x in (0.85, 0.5)}
-    covered = dict.fromkeys([*true_tpr, *true], 0)
-    for _ in range(repeats):
-        made = curve(rng, n, sizes, means, sky, copies)
-        for f, truth in true_tpr.items():
-            low, high = intervals.tpr_at_fpr(made.lenses, made.negatives, f, made.draws, "t")
-            covered[f] += low <= truth <= high
-        for x, truth in true.items():
-            low, high = intervals.fpr_at_tpr(made.lenses, made.negatives, x, made.draws, "t")
-            covered[x] += low <= truth <= high
-    assert min(covered.values()) >= 0.93 * repeats, covered
-    assert max(covered.values()) <= 0.975 * repeats, covered
-
-
-def test_clopper_pearson_at_a_threshold_of_the_same_table_would_not_cover() -> None:
-    fpr, truth = 1e-3, float(stats.norm.sf(stats.norm.isf(1e-3) - LENS_MEAN))
-    rng, covered = np.random.default_rng(13), 0
-    for _ in range(100):
-        made = curve(rng, 1000, (4000,))
-        low, high = intervals.fixed_tpr(made.lenses, made.threshold_at_fpr(fpr))
-        covered += low <= truth <= high
-    assert covered < 60
 
 
 def test_copies_change_no_interval() -> None:

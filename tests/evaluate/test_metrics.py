@@ -1,15 +1,18 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from evaluate_builders import replaced, scores
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from darkhaloscope.evaluate import metrics
 from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import Evaluation, Plan
-from darkhaloscope.evaluate.rows import from_scores, rows
+from darkhaloscope.evaluate.rows import Rows, from_scores, rows
 
 COLUMNS = ("theta_e_arcsec", "theta_e_over_fwhm_r", "arc_snr_g")
 RATE_KEYS = {
@@ -183,3 +186,170 @@ def test_few_real_sources_make_the_figures_illustrative(n_real: int, is_said: bo
     assert found["sources_by_kind"] == {"catalogue": n_real, "sersic": 60}
     assert ("illustrative" in found["headline_text"]) is is_said
     assert bool(found["illustrative"]) is is_said
+
+
+def foreign(n: int = 1500, **changed: object) -> Rows:
+    """A table with all that a table may have."""
+    rng = np.random.default_rng(8)
+    is_lens = np.arange(n) < n // 5
+    kind = np.where(is_lens, "lens", np.where(np.arange(n) % 4, "a", "b"))
+    values = {
+        "score": np.round(rng.normal(size=n) + 2 * is_lens, 1),
+        "is_lens": is_lens,
+        "galaxy": np.arange(n) * 11 % n,
+        "kind": kind,
+        "sky_weight": np.where(kind == "a", 1.3, 0.1),
+        "weight": 0.5 + rng.random(n),
+        "area_deg2": np.full(n, 1e-3),
+        "columns": {
+            "seeing": 0.9 + rng.random(n),
+            "theta": np.where(is_lens, rng.random(n), np.nan),
+        },
+        "region": rng.integers(0, 12, n),
+        "source": np.where(is_lens, rng.integers(0, 40, n), -1),
+    }
+    return rows(**{**values, **changed})
+
+
+FOREIGN = Plan(
+    Draws(1, 200), "sim", "drawn", (1e-2, 1e-3), {"theta": (0.5,)}, {"theta": 0.3},
+    {"seeing": (1.0, 1.4)},
+)  # fmt: skip
+
+
+def taken(made: Rows, at: np.ndarray) -> Rows:
+    """Some rows, in this order."""
+    names = ("score", "is_lens", "galaxy", "kind", "sky_weight", "weight", "area_deg2", "region",
+             "source")  # fmt: skip
+    columns = {name: values[at] for name, values in made.columns.items()}
+    return replace(made, columns=columns, **{n: getattr(made, n)[at] for n in names})
+
+
+def rates_of(found: object) -> list[float]:
+    """Every number of a nested value, in its order; copies change counts of rows alone."""
+    if isinstance(found, dict):
+        rows_counted = ("n_rows", "n_lens_rows", "n_negative_rows", "fpr_per_copy", "n_points")
+        return [x for k, v in found.items() if k not in rows_counted for x in rates_of(v)]
+    if isinstance(found, list):
+        return [x for v in found for x in rates_of(v)]
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    return [float(found)] if is_number else []
+
+
+def test_the_order_of_the_rows_changes_no_figure() -> None:
+    made = foreign()
+    order = np.random.default_rng(1).permutation(len(made))
+    one, other = (metrics.evaluate(r, FOREIGN).metrics for r in (made, taken(made, order)))
+    assert rates_of(other) == pytest.approx(rates_of(one), rel=1e-12)
+
+
+@settings(deadline=None, max_examples=5)
+@given(copies=st.integers(2, 4), seed=st.integers(0, 2**31))
+def test_copies_change_no_figure_and_no_interval(copies: int, seed: int) -> None:
+    made = foreign(n=600)
+    whose = np.random.default_rng(seed).permutation(np.tile(np.arange(600), copies))
+    one, other = (metrics.evaluate(r, FOREIGN).metrics for r in (made, taken(made, whose)))
+    assert rates_of(other) == pytest.approx(rates_of(one), rel=1e-6, abs=1e-9)
+
+
+def test_a_monotone_change_of_the_scores_changes_no_rate() -> None:
+    made = foreign()
+    other = replace(made, score=np.exp(made.score / 4))
+    keys = ("auroc", "purity", "contamination_floor")
+    one, other = (metrics.evaluate(r, FOREIGN).metrics for r in (made, other))
+    assert [one[k] for k in keys] == [other[k] for k in keys]
+    for table in ("fpr_at_tpr", "tpr_at_fpr"):
+        for a, b in zip(one[table], other[table], strict=True):
+            assert {**a, "threshold": None} == {**b, "threshold": None}
+
+
+def test_a_stratum_of_the_target_restricts_both_classes() -> None:
+    made = foreign()
+    found = metrics.evaluate(made, FOREIGN).metrics["by_stratum"]
+    assert [name for name in found if name.startswith("seeing")] == [
+        "seeing:-inf-1.0", "seeing:1.0-1.4", "seeing:1.4-inf",
+    ]  # fmt: skip
+    inside = (made.columns["seeing"] >= 1.0) & (made.columns["seeing"] < 1.4)
+    alone = metrics.evaluate(taken(made, np.flatnonzero(inside)), FOREIGN).metrics
+    entry = found["seeing:1.0-1.4"]
+    assert entry["n_negatives"] == alone["n_negatives"] < 1200
+    assert entry["n_lenses"] == alone["n_lenses"] < 300
+    for a, b in zip(entry["fpr_at_tpr"], alone["fpr_at_tpr"], strict=True):
+        assert (a["value"], a["k"], a["threshold"]) == (b["value"], b["k"], b["threshold"])
+    assert entry["auroc"]["value"] == pytest.approx(alone["auroc"]["value"])
+
+
+def test_copies_in_different_bins_of_the_target_count_in_each() -> None:
+    is_lens = np.arange(600) < 200
+    galaxy = np.concatenate([np.arange(200), 200 + np.arange(400) // 2])
+    seeing = np.where(np.arange(600) % 2, 0.8, 1.2)  # the two copies of a negative differ
+    made = rows(
+        score=np.arange(600.0) % 7, is_lens=is_lens, galaxy=galaxy, columns={"seeing": seeing}
+    )
+    plan = replace(FOREIGN, bins={}, headline={}, target_bins={"seeing": (0.5, 1.0)})
+    found = metrics.evaluate(made, plan).metrics
+    assert found["n_negatives"] == 200
+    for name in ("seeing:0.5-1.0", "seeing:1.0-inf"):
+        assert found["by_stratum"][name]["n_negatives"] == 200
+
+
+def test_a_bin_of_the_target_without_a_class_says_which() -> None:
+    seeing = np.where(np.arange(1500) < 300, 0.7, 1.2)
+    made = foreign(columns={"seeing": seeing, "theta": np.ones(1500)})
+    found = metrics.evaluate(made, replace(FOREIGN, target_bins={"seeing": (0.5, 1.0)})).metrics
+    notes = {
+        name: found["by_stratum"][name]["tpr_at_fpr"][0]["note"]
+        for name in ("seeing:0.5-1.0", "seeing:1.0-inf")
+    }
+    assert notes == {
+        "seeing:0.5-1.0": "no negative in this stratum",
+        "seeing:1.0-inf": "no lens in this stratum",
+    }
+
+
+def test_intervals_over_regions_stand_beside_each_rate() -> None:
+    found = metrics.evaluate(foreign(), FOREIGN).metrics
+    for rate in [found["auroc"], *found["fpr_at_tpr"], found["tpr_at_fpr"][0], found["tpr_10"]]:
+        assert rate["region_low"] <= rate["value"] <= rate["region_high"]
+        assert rate["region_note"] == ""
+    assert found["n_regions"] == 12
+
+
+def test_an_empty_headline_is_all_lenses_under_their_name() -> None:
+    found = metrics.evaluate(foreign(), replace(FOREIGN, headline={})).metrics
+    assert found["headline"]["stratum"] == "all lenses"
+    assert found["by_stratum"]["headline"]["tpr_at_fpr"] == found["tpr_at_fpr"]
+    assert "of 300 lenses (sim), at FPR" in found["headline_text"]
+
+
+def test_hours_of_review_and_stamps_for_a_lens_follow_from_what_is_kept() -> None:
+    found = metrics.evaluate(foreign(), replace(FOREIGN, seconds_per_stamp=12.0)).metrics
+    entry = found["purity"][0]
+    kept = 1e-2 * entry["tpr"] + 0.99 * entry["at_fpr"]
+    assert entry["review_hours"] == pytest.approx(1e6 * kept * 12 / 3600)
+    assert (entry["seconds_per_stamp"], entry["review_targets"]) == (12.0, 1_000_000)
+    assert entry["inspected_per_lens"] == pytest.approx(kept / (1e-2 * entry["tpr"]))
+    assert entry["false_positives_per_deg2"] == pytest.approx(1000 * 0.99 * entry["at_fpr"])
+
+
+def test_only_negatives_that_nobody_graded_can_hide_a_lens() -> None:
+    made = foreign()
+    floors = []
+    for graded in (None, np.zeros(1500, bool), made.kind == made.kinds.index("a")):
+        found = metrics.evaluate(replace(made, is_graded=graded), FOREIGN).metrics
+        floors.append(found["contamination_floor"][0])
+    weights = found["kind_weights"]
+    assert floors[0] == floors[1]
+    assert floors[0]["value"] == pytest.approx(1e-2 * floors[0]["tpr"])
+    assert floors[2]["ungraded_share"] == pytest.approx(weights["b"])
+    assert floors[2]["value"] == pytest.approx(floors[0]["value"] * weights["b"])
+
+
+def test_probabilities_have_a_calibration() -> None:
+    made = foreign()
+    made = replace(made, score=1 / (1 + np.exp(-made.score)), score_kind="probability")
+    found = metrics.evaluate(made, FOREIGN).metrics
+    assert {"ece", "noise", "reliability", "tail"} <= set(found["calibration"])
+    assert [t["prevalence"] for t in found["calibration"]["tail"]] == [1e-2, 1e-3]
+    assert found["calibration_reason"] == ""
+    json.dumps(metrics.finite(found), allow_nan=False)

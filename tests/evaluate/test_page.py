@@ -1,7 +1,5 @@
 """The page of a foreign table in a real browser: it fits the screen, and its plots can be read."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,6 @@ from score_tables import foreign, saved
 from darkhaloscope.evaluate.entry import run
 
 pytestmark = pytest.mark.browser
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 LETTERS = """
 [...document.querySelectorAll('figure.plot svg')]
   .filter(svg => svg.getBoundingClientRect().width > 0)
@@ -18,19 +15,6 @@ LETTERS = """
     parseFloat(getComputedStyle(text).fontSize)
       * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Headless Chromium of this machine."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium: apt-get install -y --no-install-recommends chromium")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

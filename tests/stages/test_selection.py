@@ -13,10 +13,12 @@ import survey_builders as build
 from astropy.table import Table
 from evaluate_builders import BANDS, replaced
 from pydantic import ValidationError
+from run_builders import tiny_tables
 from selection_tables import config, cutouts, scored, splits, stamps, written
 
+from darkhaloscope.core import config as run_config
 from darkhaloscope.core import schemas
-from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.errors import ConfigError, DataError
 from darkhaloscope.stages import selection, targets
 from darkhaloscope.survey import layout
 
@@ -147,6 +149,9 @@ def test_the_page_shows_the_figures_and_what_is_left_out(folder: Path) -> None:
     for said in ("Selection function of", "sim, n = 1,500", "missing band g", "deblending is not"):
         assert said in page
     assert page.count("<svg") == 2
+    assert "--paper:" in page  # the report's style sheet, whole
+    assert "{{" not in page
+    assert "{%" not in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
 
 
@@ -159,7 +164,7 @@ def test_too_few_lenses_are_an_illustration_and_still_written(tmp_path: Path) ->
         note.startswith("illustrative: no cell holds 60 injections") for note in made["notes"]
     )
     assert made["marginals"]["total"]["completeness"]["value"] is not None
-    assert "illustrative" in (few / "index.html").read_text()
+    assert "Illustrative: no cell holds" in (few / "index.html").read_text()
 
 
 @pytest.mark.parametrize("made", ["few negatives", "no calib"])
@@ -178,7 +183,9 @@ def test_without_a_threshold_the_other_factors_are_written(tmp_path: Path, made:
     assert (total["score"]["value"], total["completeness"]["value"]) == (None, None)
     cells = pq.read_table(folder / "selection.parquet")
     assert cells["completeness"].null_count == cells.num_rows
-    assert "No figure" in (folder / "index.html").read_text()
+    page = (folder / "index.html").read_text()
+    assert "No figure" in page
+    assert "<svg" not in page
 
 
 def test_lenses_of_no_population_are_not_weighted_to_one(tmp_path: Path) -> None:
@@ -230,3 +237,20 @@ def test_tables_that_do_not_fit_are_refused() -> None:
 def test_settings_that_make_no_sense_are_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         config(**changed)
+
+
+def test_the_run_hands_over_the_target_cuts_and_what_the_sky_is() -> None:
+    tables = tiny_tables()
+    made = run_config.parse(tables, folder=Path("/runs"), where="tiny")
+    assert made.selection.targets == made.targets
+    assert made.selection.sky == made.report.sky == "simulated"
+    twice = {**tables, "selection": {**tables["selection"], "sky": "real"}}
+    with pytest.raises(ConfigError, match=r"selection\.sky: stated once for all stages"):
+        run_config.parse(twice, folder=Path("/runs"), where="tiny")
+    report = {k: v for k, v in tables["report"].items() if k != "sky"}
+    with pytest.raises(ConfigError) as fault:
+        run_config.parse({**tables, "report": report}, folder=Path("/runs"), where="tiny")
+    assert str(fault.value).splitlines()[1:] == ["  report.sky: it has to be set"]
+    other = {**tables, "selection": {**tables["selection"], "model": "large"}}
+    with pytest.raises(ConfigError, match=r"selection\.model: 'large' is not one of"):
+        run_config.parse(other, folder=Path("/runs"), where="tiny")

@@ -298,7 +298,13 @@ def _calibration(m: Mapping[str, Any]) -> str:
     found = m["calibration"]
     if found is None:
         return f"None: {m['calibration_reason']}."
-    return f"Expected calibration error {share(found['ece'])}."
+    said = (
+        f"Expected calibration error {share(found['ece'])} over {found['n_bins']} bins of equal "
+        f"mass; a faultless finder would show {share(found['noise'])} in a table of this size."
+    )
+    tail = [(power(t["prevalence"]), share(t["ece"])) for t in found["tail"]]
+    head = ("lenses per target", f"error above FPR {power(found['tail_fpr'])}")
+    return f"{said}\n\n{_table(head, tail)}"
 
 
 def _failures(card: Card) -> str:

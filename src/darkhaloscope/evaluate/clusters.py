@@ -40,22 +40,25 @@ def worth(lenses: Side, threshold: float) -> float:
         return few
     most = members.effective_rows
     if not members.is_even:  # one lens more or less, of those that weigh most
-        spread += float(members.weight.max() ** 2) / 2
-        most = float(len(members.weight))
+        of_host = np.bincount(members.host, members.weight)
+        spread += float(of_host.max() ** 2) / 2
+        most = float(np.count_nonzero(of_host))
     return round(min(max(p * (1 - p) / spread, least), most), 6)
 
 
 def variance(residual: Floats, members: Members) -> float:
     """Variance of the sum of residuals, shape (m,), which cluster by host and by source.
 
-    With few sources it is raised to what Student's distribution asks of as many.
+    With few sources S it is raised by S / (S - 1), and to what Student's distribution asks.
     """
     by_host = float((np.bincount(members.host, residual) ** 2).sum())
     if members.source is None or not members.has_shared_sources:
         return by_host
     by_source = float((np.bincount(members.source, residual) ** 2).sum())
     by_both = float((np.bincount(members.both, residual) ** 2).sum())
-    return max(by_source * student(members.effective_sources) + by_host - by_both, by_host)
+    n = members.effective_sources
+    few = student(n) * n / max(n - 1, 1)
+    return max(by_source * few + by_host - by_both, by_host)
 
 
 def student(n_clusters: float) -> float:

@@ -2,8 +2,8 @@
 
 Both have seen the same galaxies, so their errors move together, and the difference is known better
 than either rate. Each rate keeps the interval that it has alone; the interval of the difference is
-made of the two and of their correlation (Zou & Donner 2008, who call it MOVER), which is measured
-galaxy by galaxy at the two thresholds.
+made of the two and of their correlation (after Zou & Donner 2008, who call it MOVER), which is
+measured galaxy by galaxy at the two thresholds.
 """
 
 import math
@@ -109,6 +109,10 @@ def mover(
 ) -> tuple[float, float]:
     """Interval of a difference from two intervals and how the estimates correlate.
 
+    The part of both errors that is common moves both the same way, and of it only what the two
+    move unequally is left; the rest adds in squares. Where the intervals are symmetric this is
+    Zou and Donner's formula; where they are not, theirs leaves two equal finders a difference.
+
     Args:
         value: The two estimates.
         first: Interval of the first.
@@ -124,13 +128,16 @@ def mover(
         (0.0586, 0.3414)
     """
     difference = value[0] - value[1]
-    down = _joined(value[0] - first[0], second[1] - value[1], correlation)
-    up = _joined(first[1] - value[0], value[1] - second[0], correlation)
-    return difference - down, difference + up
-
-
-def _joined(a: float, b: float, correlation: float) -> float:
-    return math.sqrt(max(0.0, a * a + b * b - 2 * correlation * a * b))
+    down = value[0] - first[0], value[1] - second[0]
+    up = first[1] - value[0], second[1] - value[1]
+    common, apart = abs(correlation), 1 - abs(correlation)
+    if correlation < 0:
+        shared = down[0] + up[1], up[0] + down[1]
+    else:
+        shared = max(down[0] - down[1], up[1] - up[0]), max(up[0] - up[1], down[1] - down[0])
+    low = math.sqrt(apart * (down[0] ** 2 + up[1] ** 2) + common * shared[0] ** 2)
+    high = math.sqrt(apart * (up[0] ** 2 + down[1] ** 2) + common * shared[1] ** 2)
+    return difference - low, difference + high
 
 
 def _check(first: Rows, second: Rows) -> None:

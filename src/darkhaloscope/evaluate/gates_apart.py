@@ -73,7 +73,7 @@ class Judge:
         sides = self._sides(classes)
         if (few := self._few(sides, classes)) is not None:
             return [not_judged(name, few)]
-        model, scores = self._scores(name, features, classes, sides)
+        model, scores = self._scores(features, classes, sides, are_pixels=name in PIXELS)
         limits = {"limit_low": limit_low, "limit_high": limit_high}
         told = f"{model}; {_counted(sides, classes)}"
         rows = [self._row(name, ALL, scores, sides, limits, told)]
@@ -91,13 +91,13 @@ class Judge:
             rows.append(self._row(name, stratum, scores[inside], part, limits, told))
         return rows
 
-    def printed(self, name: str, features: Floats, classes: Classes, stratum: str) -> Row:
-        """The same on all rows, without a limit."""
+    def printed(self, name: str, features: Floats, classes: Classes, stratum: str, why: str) -> Row:
+        """The same on all rows by models that may learn shapes; `why` there is no limit."""
         sides = self._sides(classes)
         if (few := self._few(sides, classes)) is not None:
             return Row(name, stratum, None, detail=f"not judged: {few}")
-        model, scores = self._scores(name, features, classes, sides)
-        told = f"{model}; {_counted(sides, classes)}; no limit: arc light is the signal here"
+        model, scores = self._scores(features, classes, sides, are_pixels=False)
+        told = f"{model}; {_counted(sides, classes)}; no limit: {why}"
         return self._row(name, stratum, scores, sides, {}, told)
 
     def _sides(self, classes: Classes) -> Sides:
@@ -106,10 +106,10 @@ class Judge:
         return Sides(is_lens, self.galaxy[at], self.region[at], np.ones(len(at)))
 
     def _scores(
-        self, name: str, features: Floats, classes: Classes, sides: Sides
+        self, features: Floats, classes: Classes, sides: Sides, *, are_pixels: bool
     ) -> tuple[str, Floats]:
         at = np.concatenate([classes.lens, classes.rest])
-        return gates_trivial.held_out(features[at], sides, self.plan, are_pixels=name in PIXELS)
+        return gates_trivial.held_out(features[at], sides, self.plan, are_pixels=are_pixels)
 
     def _row(
         self, name: str, stratum: str, scores: Floats, sides: Sides,

@@ -12,7 +12,8 @@ from darkhaloscope.evaluate.html import count, number
 from darkhaloscope.evaluate.selection_page import style
 
 MEASURES = {  # what a gate looks at, for people
-    "resolution": "Share of the lenses with θ_E below half the seeing, up to it, and above it.",
+    "resolution": "Share of the lenses with an Einstein radius below half the seeing, up to it, "
+    "and above it.",
     "core_only": "Area under the ROC curve (0.5: nothing) of a model that sees the central 10 × 10 "
     "px alone.",
     "total_flux": "The same, from the flux in each band alone.",
@@ -27,6 +28,13 @@ MEASURES = {  # what a gate looks at, for people
     "brightness": "Signal of the arcs and magnitudes of their sources.",
     "texture": "Area under the ROC curve from statistics finer than the seeing.",
     "noise_only": "The same after the injected light is taken off; its photon noise stays.",
+}
+
+NAMES = {
+    "theta_e_over_fwhm_r": "θE / FWHM r",
+    "theta_e_over_psfsize_r": "θE / psfsize r",
+    "arc_snr_g": "arc S/N in g",
+    "src_mag_r": "source r",
 }
 
 
@@ -53,6 +61,7 @@ def render(rows: Sequence[Row], sampled: Mapping[str, int]) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"count": count, "value": value_text, "limit": limit_text, "bar": bar}
+    environment.filters["words"] = words
     gates = {name: [row for row in rows if row.name == name] for name in GUARDS}
     template = resources.files("darkhaloscope.evaluate") / "templates" / "gates.html.j2"
     return environment.from_string(template.read_text(encoding="utf-8")).render(
@@ -82,6 +91,19 @@ def deciding(rows: Sequence[Row]) -> Row | None:
     failed = [row for row in rows if not row.passed]
     limited = [row for row in rows if row.limit_low is not None or row.limit_high is not None]
     return next(iter([*failed, *limited]), None)
+
+
+def words(stratum: str) -> str:
+    """A stratum as people write it.
+
+    Examples:
+        >>> words("theta_e_over_fwhm_r:0.5-1"), words("all")
+        ('θE / FWHM r: 0.5-1', 'all')
+    """
+    column, colon, label = stratum.partition(":")
+    for name, written in NAMES.items():
+        column = column.replace(name, written)
+    return f"{column}: {label}" if colon else column
 
 
 def value_text(value: float | None) -> str:

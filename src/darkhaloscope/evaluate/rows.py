@@ -89,14 +89,17 @@ def rows(  # noqa: PLR0913  (one argument a column)
     integers -1, is not known. Sources are those of lenses.
 
     Raises:
-        DataError: there are no rows, NaN scores, only one class, or unusable weights; one message
-            with all faults.
+        DataError: there are no rows, NaN scores, only one class, unusable weights, or
+            probabilities outside [0, 1]; one message with all faults.
     """
     score, is_lens = np.asarray(score, np.float64), np.asarray(is_lens, bool)
     faults = _faults(score, is_lens, sky_weight, weight)
+    if score_kind == "probability" and (n := int(((score < 0) | (score > 1)).sum())):
+        faults.append(f"  {n} of {len(score)} scores are outside [0, 1], and no probability")
     if faults:
         raise DataError("\n".join([f"{where} cannot be evaluated:", *faults]))
-    kinds, code = ("lens", "negative"), (~is_lens).astype(np.int64)
+    kinds: tuple[str, ...] = ("lens", "negative")
+    code = (~is_lens).astype(np.int64)
     if kind is not None:
         kinds, code = _named(kind)
     regions = None if region is None else codes(region)
@@ -235,7 +238,9 @@ def _array(values: Any) -> pa.Array:
 
 def _different(code: Ints | None) -> int | None:
     """Number of known names; None where none is known."""
-    return None if code is None or not len(code) else int(code.max()) + 1 or None
+    if code is None:
+        return None
+    return int(np.count_nonzero(np.bincount(code[code >= 0]))) or None
 
 
 def _distinct(table: pa.Table, name: str) -> int | None:

@@ -42,8 +42,11 @@ class Members:
 
     @cached_property
     def has_shared_sources(self) -> bool:
-        """Whether any source is in more than one row."""
-        return self.source is not None and bool(np.bincount(self.source).max(initial=0) > 1)
+        """Whether any source is in more than one host."""
+        if self.source is None or not bool(np.bincount(self.source).max(initial=0) > 1):
+            return False
+        n_sources = int(np.count_nonzero(np.bincount(self.source)))
+        return int(self.both.max(initial=-1)) + 1 > n_sources
 
     @cached_property
     def is_simple(self) -> bool:

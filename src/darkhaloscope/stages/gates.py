@@ -271,7 +271,10 @@ def _told_apart(sample: _Sample, train: pa.Table, config: GatesConfig) -> list[R
         most = getattr(limits, name)
         found += judge.rows(name, features[name], twins, limit_high=most, ratio=ratio)
     for name in OF_FLUX:
-        found.append(judge.printed(name, features[name], sky, "against the sky's mix"))
+        why = "blue light is the signal here"
+        found.append(judge.printed(name, features[name], sky, "against the sky's mix", why))
+    why = "trees of many splits see the shape of arcs that lie within 1.3 arcsec"
+    found.append(judge.printed("core_only", features["core_only"], twins, "by shape", why))
     for name in OF_DATA:
         found += judge.rows(name, features[name], every, limit_high=getattr(limits, name))
     found += judge.rows(
