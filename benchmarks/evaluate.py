@@ -1,6 +1,6 @@
 """How long an evaluation of ten million rows takes, and how much memory.
 
-    python benchmarks/evaluate.py [--rows 10000000] [--repeats 1] [--keep FILE]
+    python benchmarks/evaluate.py [--rows 10000000] [--copies 5] [--repeats 1] [--keep FILE]
 
 Makes a score table from named draws (2 million negative galaxies in some five copies, eight kinds,
 one per cent lenses, weights to the sky, 400 regions, three columns of strata), writes it as
@@ -28,20 +28,21 @@ KINDS = ("companion", "control", "edge_on", "merger", "ring", "scrambled", "sing
 SHARES = np.array([0.2, 0.4, 0.05, 0.05, 0.1, 0.05, 0.05, 0.1])
 SKY = np.array([0.05, 2.2, 0.3, 0.1, 0.02, 0.0, 0.01, 0.8])
 SHIFT = np.array([1.0, 0.0, 0.8, 0.7, 1.5, 1.2, 1.1, 0.5])
-LENS_SHARE, COPIES, N_REGIONS, N_SOURCES, SEED = 0.01, 5, 400, 5000, 11
+LENS_SHARE, N_REGIONS, N_SOURCES, SEED = 0.01, 400, 5000, 11
 
 
-def table(n: int, *, seed: int = SEED) -> pa.Table:
+def table(n: int, copies: int, *, seed: int = SEED) -> pa.Table:
     """A score table of n rows; what belongs to a galaxy is drawn by its id."""
     row = np.arange(n)
     n_lenses = int(n * LENS_SHARE)
-    n_galaxies = max(1, (n - n_lenses) // COPIES)
+    n_galaxies = max(1, (n - n_lenses) // copies)
     is_lens = row < n_lenses
 
     def draw(ids: np.ndarray, stream: str) -> np.ndarray:
         return keys.uniform(ids, seed=seed, stream=stream)
 
-    galaxy = np.where(is_lens, n_galaxies + row, (draw(row, "galaxy") * n_galaxies).astype(int))
+    whose = row if copies == 1 else (draw(row, "galaxy") * n_galaxies).astype(int)
+    galaxy = np.where(is_lens, n_galaxies + row, whose)
     kind = keys.choice(galaxy, SHARES, seed=seed, stream="kind")
     score = 0.8 * keys.normal(galaxy, seed=seed, stream="of galaxy")
     score += 0.6 * keys.normal(row, seed=seed, stream="of copy")
@@ -129,6 +130,7 @@ def main() -> None:
     """Make the table, evaluate it in a fresh process, print JSON."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--rows", type=int, default=10_000_000)
+    asked.add_argument("--copies", type=int, default=5, help="of a negative galaxy, on average")
     asked.add_argument("--repeats", type=int, default=1)
     asked.add_argument("--keep", type=Path, help="where the table is kept; left out: nowhere")
     asked.add_argument("--evaluate", type=Path, help=argparse.SUPPRESS)
@@ -139,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = said.keep or Path(folder) / "scores.parquet"
         if not path.exists():
-            pq.write_table(table(said.rows), path)
+            pq.write_table(table(said.rows, said.copies), path)
         for _ in range(said.repeats):
             command = [sys.executable, __file__, "--evaluate", str(path)]
             subprocess.run(command, check=True)  # noqa: S603  (this very file)

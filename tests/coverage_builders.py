@@ -19,6 +19,7 @@ from darkhaloscope.evaluate.rates import Curve, Rate
 from darkhaloscope.evaluate.rows import Rows
 
 LENS_MEAN = 2.5
+AREA = "AUROC"
 ENOUGH = 20  # expected counts from which an interval may not be too wide either
 
 
@@ -109,15 +110,28 @@ class Scene:
         for f in self.fixed_at:
             made[f"TPR at t({f:g})"] = ("fixed tpr", f, self.threshold_at_fpr(f))
             made[f"FPR at t({f:g})"] = ("fixed fpr", f, self.threshold_at_fpr(f))
+        if self.copies == 1 or self.alike == 1:
+            made[AREA] = ("auroc", 0.5, LENS_MEAN)
         return made
 
     @cached_property
     def truths(self) -> dict[str, float]:
         """The true value of each rate."""
-        return {
+        made = {
             name: self.true_tpr(t) if what.endswith("tpr") else self.true_fpr(t)
             for name, (what, _, t) in self.places.items()
         }
+        if AREA in made:
+            made[AREA] = self.true_area
+        return made
+
+    @property
+    def true_area(self) -> float:
+        """Chance that a lens stands above a negative of another region."""
+        mean = LENS_MEAN - (0.5 * self.sd_lens if self.is_weighted else 0.0)
+        sd = np.hypot(self.sd_lens, self.sd_negative)
+        parts = zip(self.sky or (1.0,), self.means, strict=True)
+        return float(sum(w * stats.norm.cdf((mean - m) / sd) for w, m in parts))
 
     @cached_property
     def expectations(self) -> dict[str, float]:
@@ -209,10 +223,9 @@ def judged(
     curve = curve_of(replace(scene.draw(rng), **dict.fromkeys(blind_to)))
     found = {}
     for name, (what, at, t) in scene.places.items():
-        rate = _asked(curve, what, at, t)
-        low, high = rate.low, rate.high
-        if rate.region_note is not None:
-            low, high = rate.region_low, rate.region_high
+        asked = curve.auroc if what == "auroc" else _asked(curve, what, at, t).as_dict()
+        ends = ("region_low", "region_high") if "region_note" in asked else ("low", "high")
+        low, high = (asked[end] for end in ends)
         if low is not None and high is not None:
             found[name] = (low <= scene.truths[name] <= high, high - low)
     return found

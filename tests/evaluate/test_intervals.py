@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -76,6 +78,13 @@ def test_the_ends_are_percentiles_of_the_mixture() -> None:
     np.testing.assert_allclose(intervals._ends(a, b), np.quantile(draws, [0.025, 0.975]), rtol=0.01)
 
 
+@pytest.mark.parametrize(("a", "b"), [((0.5, 9.5), (40.0, 31.0)), ((12.5, 14.5), (5e6, 6e6))])
+def test_the_ends_are_where_the_mixture_reaches_its_percentiles(a: tuple, b: tuple) -> None:
+    ends = intervals._ends(np.array(a), np.array(b))
+    reached = [np.mean([stats.beta.cdf(end, *ab) for ab in zip(a, b, strict=True)]) for end in ends]
+    assert reached == pytest.approx([0.025, 0.975], abs=1e-5)
+
+
 def test_bounding_one_in_ten_thousand_needs_36887_negatives() -> None:
     side = intervals.needed(curve(np.random.default_rng(0), 5, (100,)).negatives, 1e-4)
     assert side == (False, 36887)
@@ -91,6 +100,14 @@ def test_auroc_is_the_mann_whitney_statistic_and_its_error_delongs() -> None:
     error = np.sqrt(won.mean(1).var() / 80 + won.mean(0).var() / 300)
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
     assert low < value < high
+
+
+def test_the_share_beaten_counts_ties_by_half() -> None:
+    side = curve(np.random.default_rng(2), 5, (60,)).negatives.side
+    coarse = replace(side, score=np.round(side.score))
+    score = np.sort(np.r_[np.round(np.random.default_rng(3).normal(size=40)), -9.0, 0.3, 9.0])
+    below = (coarse.score < score[:, None]).mean(1) + (coarse.score == score[:, None]).mean(1) / 2
+    assert intervals.beaten(coarse, score) == pytest.approx(below)
 
 
 def test_perfect_separation_still_has_an_interval() -> None:

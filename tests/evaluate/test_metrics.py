@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from evaluate_builders import replaced, scores
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from darkhaloscope.evaluate import metrics
 from darkhaloscope.evaluate.intervals import Draws
@@ -243,11 +241,10 @@ def test_the_order_of_the_rows_changes_no_figure() -> None:
     assert rates_of(other) == pytest.approx(rates_of(one), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=5)
-@given(copies=st.integers(2, 4), seed=st.integers(0, 2**31))
-def test_copies_change_no_figure_and_no_interval(copies: int, seed: int) -> None:
+@pytest.mark.parametrize("copies", [2, 5, 36])
+def test_copies_change_no_figure_and_no_interval(copies: int) -> None:
     made = foreign(n=600)
-    whose = np.random.default_rng(seed).permutation(np.tile(np.arange(600), copies))
+    whose = np.random.default_rng(copies).permutation(np.tile(np.arange(600), copies))
     one, other = (metrics.evaluate(r, FOREIGN).metrics for r in (made, taken(made, whose)))
     assert rates_of(other) == pytest.approx(rates_of(one), rel=1e-6, abs=1e-9)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifest_builders import (
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.lensing.caustics import multiply_imaged
+from darkhaloscope.lensing.profiles import sie_deflection
 from darkhaloscope.ml import manifesting, roles
 
 
@@ -126,6 +128,41 @@ def test_a_companion_has_the_radii_and_the_shares_of_a_round_lenss_images() -> N
     turn = np.abs(column(companions, "inner_phi_deg") - column(companions, "shape_phi_deg"))
     assert turn.min() >= 80 - 1e-3
     assert turn.max() <= 120 + 1e-3
+
+
+def two_images(q: float, phi: float, shear: float, x: float, y: float) -> list[float]:
+    """Directions of the images of a point source where there are two, degrees; else none.
+
+    Triangles of the image plane (theta_E = 1) whose map to the source plane holds the source.
+    """
+    axis = np.linspace(-3.2, 3.2, 201)
+    px, py = np.meshgrid(axis, axis)
+    one = [torch.tensor([v], dtype=torch.float64) for v in (1.0, q, phi)]
+    at = [torch.tensor(p)[None] for p in (px, py)]
+    ax, ay = (a[0].numpy() for a in sie_deflection(*at, theta_e=one[0], q=one[1], phi=one[2]))
+    u, v = px * (1 - shear) - ax - x, py * (1 + shear) - ay - y
+    found = []
+    for corners in (((0, 0), (1, 0), (0, 1)), ((1, 1), (1, 0), (0, 1))):
+        cut = [(slice(j, j + 200), slice(i, i + 200)) for j, i in corners]
+        side = [u[a] * v[b] - v[a] * u[b] for a, b in zip(cut, cut[1:] + cut[:1], strict=True)]
+        holds = np.abs(np.sign(side).sum(0)) == 3
+        found += [(px[cut[0]][p], py[cut[0]][p]) for p in zip(*np.nonzero(holds), strict=True)]
+    images = [np.degrees(np.arctan2(b, a)) for a, b in found if np.hypot(a, b) > 0.06]
+    return images if len(images) == 2 else []
+
+
+def test_no_lens_has_two_images_as_near_each_other_as_a_companions_galaxies() -> None:
+    rng = np.random.default_rng(2)
+    apart = []
+    for q, phi, shear in rng.uniform([0.5, 0, 0], [1, np.pi, 0.1], (250, 3)):
+        radius, angle = np.sqrt(rng.uniform()), rng.uniform(0, 2 * np.pi)
+        images = two_images(q, phi, shear, radius * np.cos(angle), radius * np.sin(angle))
+        if images:
+            turn = abs(images[0] - images[1]) % 360
+            apart.append(min(turn, 360 - turn))
+    assert len(apart) > 150
+    assert np.mean(np.array(apart) < 120) < 0.01  # 0.2 % of 1,331
+    assert np.median(apart) == pytest.approx(168, abs=3)
 
 
 def test_paired_controls_name_their_lens_and_copies_without_one_name_none() -> None:

@@ -66,9 +66,8 @@ class Finder:
         lenses, side = self.curve.lenses, self.curve.negatives.side
         value = self.curve.auroc["value"]
         beaten = intervals.beaten(side, lenses.score)
-        loses = 1 - intervals.beaten(lenses, side.score)
-        weight = -np.diff(lenses.share)
-        return self.in_order(weight * (beaten - value), -np.diff(side.share) * (loses - value))
+        residual = self.curve.negatives.residual(1 - intervals.beaten(lenses, side.score))
+        return self.in_order(-np.diff(lenses.share) * (beaten - value), residual)
 
 
 def compare(first: Rows, second: Rows, plan: Plan) -> Entry:
@@ -233,7 +232,8 @@ def _auroc(a: Finder, b: Finder) -> Entry:
             lenses, side = finder.curve.lenses, finder.curve.negatives.side
             beaten = intervals.beaten(side, lenses.score)
             loses = 1 - intervals.beaten(lenses, side.score)
-            over.append(jackknife.auroc_without(beaten, loses, finder.curve.auroc["value"]))
+            residual = finder.curve.negatives.residual(loses)
+            over.append(jackknife.auroc_without(beaten, residual, finder.curve.auroc["value"]))
     joint = _joint(a, a.placements, b.placements, over)
     entry = {"first": one, "second": two, "difference": one["value"] - two["value"]}
     return entry | _ends(one, two, joint)

@@ -21,7 +21,7 @@ from darkhaloscope.evaluate.rows import Flags, Floats
 from darkhaloscope.evaluate.sample import ROUNDING, Negatives, Side
 
 TAIL = clusters.TAIL
-HALVINGS = 14  # the ends of an interval to 1e-4 of where they can lie
+HALVINGS = 18  # before the end of an interval is read off a chord
 NODES = 100  # beta distributions that a mixture is made of
 NONE_SEEN = -math.log(TAIL)  # upper limit of a Poisson mean when nothing was seen, 3.689
 
@@ -163,14 +163,13 @@ def auroc(
         bound = TAIL ** (1 / n_small)
         ends = (bound, 1.0) if value > 0.5 else (0.0, 1 - bound)
         return round(value), ends, None if jackknife is None else ends
-    from_negatives = -np.diff(negatives.side.share)
-    loses = 1 - beaten(lenses, negatives.side.score)
-    alone = float((loses - value) ** 2 @ from_negatives) / negatives.side.effective
+    residual = negatives.residual(1 - beaten(lenses, negatives.side.score))
+    alone = float(residual @ residual)
     plain = alone + _lens_variance(lenses, wins - value, weight)
     alone += float((wins - value) ** 2 @ weight) / lenses.effective
     if jackknife is None:
         return value, _logit_ends(value, plain), None
-    left = jackknife.auroc_without(wins, loses, value)
+    left = jackknife.auroc_without(wins, residual, value)
     over_regions = jackknife.spread(left) + plain - alone
     return (
         value,
@@ -206,10 +205,20 @@ def needed(negatives: Negatives, fpr: float) -> tuple[bool, int]:
 
 
 def beaten(side: Side, score: Floats) -> Floats:
-    """Share of the class below each score, half of what is equal to it."""
-    at_least = side.share_from(np.searchsorted(side.score, score, side="left"))
-    more = side.share_from(np.searchsorted(side.score, score, side="right"))
-    return np.asarray(1 - (at_least + more) / 2)
+    """Share of the class below each score, half of what is equal to it.
+
+    Args:
+        side: The class.
+        score: Ascending, shape (n,).
+    """
+    at = np.unique(side.score)
+    first, last = (np.searchsorted(side.score, at, side=end) for end in ("left", "right"))
+    at_least, more = side.share_from(first), side.share_from(last)
+    of_tie, above = 1 - (at_least + more) / 2, 1 - more
+    values = np.append(0.0, np.stack([of_tie, above], axis=1).ravel())
+    ends = [np.searchsorted(score, at, side=end) for end in ("left", "right")]
+    edges = np.concatenate([[0], np.stack(ends, axis=1).ravel(), [len(score)]])
+    return np.repeat(values, np.diff(edges))
 
 
 def _gamma(p: float, mean: float, variance: float) -> float:
@@ -253,25 +262,29 @@ def _logit_ends(value: float, variance: float) -> Interval:
 
 
 def _ends(a: Floats, b: Floats) -> Interval:
-    """Percentiles 2.5 and 97.5 of an even mixture of beta distributions, by halving.
+    """Percentiles 2.5 and 97.5 of an even mixture of beta distributions.
 
     Neighbours in the mean are taken together, up to 100 distributions: how they differ is nothing
     beside how wide each is.
     """
     n_together = -(-len(a) // NODES)
     if n_together > 1:
-        order = np.argsort(a / (a + b))
+        order = np.lexsort((a + b, np.round(a / (a + b), 12)))
         order = order[: len(order) // n_together * n_together]
         a, b = (values[order].reshape(-1, n_together).mean(axis=1) for values in (a, b))
-    ends = []
-    for p in (TAIL, 1 - TAIL):
-        each = special.betaincinv(a, b, p)
-        low, high = float(each.min()), float(each.max())
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            if special.betainc(a, b, middle).mean() < p:
-                low = middle
-            else:
-                high = middle
-        ends.append((low + high) / 2)
-    return ends[0], ends[1]
+    return _quantile(a, b, TAIL), _quantile(a, b, 1 - TAIL)
+
+
+def _quantile(a: Floats, b: Floats, p: float) -> float:
+    """Quantile of an even mixture of beta distributions: halving, then along the last chord."""
+    each = special.betaincinv(a, b, p)
+    ends = [float(each.min()), float(each.max())]
+    below = [float(special.betainc(a, b, end).mean()) for end in ends]
+    for _ in range(HALVINGS):
+        middle = sum(ends) / 2
+        share = float(special.betainc(a, b, middle).mean())
+        side = 0 if share < p else 1
+        ends[side], below[side] = middle, share
+    step = below[1] - below[0]
+    part = (p - below[0]) / step if step > 0 else 0.5
+    return ends[0] + min(max(part, 0.0), 1.0) * (ends[1] - ends[0])

@@ -81,20 +81,19 @@ class Jackknife:
         jackknife = (n - 1) / n * float(((left - left.mean()) ** 2).sum())
         return jackknife * self._student(lens, negative)
 
-    def auroc_without(self, beaten: Floats, loses: Floats, value: float) -> Floats:
+    def auroc_without(self, beaten: Floats, residual: Floats, value: float) -> Floats:
         """Area under the curve without each region in turn, to first order, shape (r,).
 
         Args:
             beaten: Share of the negatives below each lens, in the order of the lenses.
-            loses: Share of the lenses above each negative, in the order of the negatives.
+            residual: What each negative adds to the area, as `Negatives.residual` gives it.
             value: The area.
         """
         members = self.lenses.members
         if members is None or members.region is None or self.negatives.region is None:
             return np.zeros(0)
-        weight = -np.diff(self.negatives.side.share)
         of_region = np.bincount(members.region, members.weight * (beaten - value), self._n_all)
-        of_region += np.bincount(self.negatives.region, weight * (loses - value), self._n_all)
+        of_region += np.bincount(self.negatives.region, residual, self._n_all)
         of_region = of_region[self._is_there]
         n = len(of_region)
         return np.asarray(value - of_region * n / (n - 1))

@@ -227,6 +227,16 @@ class Negatives:
         """Galaxies kept of each kind, shape (k,)."""
         return np.array([side.n_kept(threshold) for side in self.kinds.values()])
 
+    def residual(self, values: Floats) -> Floats:
+        """What each galaxy adds to the weighted mean of values, less its kind's mean, shape (m,).
+
+        Kinds keep their part of the sky, so that only galaxies within a kind vary.
+        """
+        if self.is_even:
+            return np.asarray((values - values.mean()) / len(values))
+        mean = np.bincount(self.kind, values, len(self.names)) / self.sizes
+        return np.asarray(self.weight[self.kind] * (values - mean[self.kind]))
+
     def variance(self, counts: Floats) -> Floats:
         """Variance of the weighted rate with `counts` (kind, ...) galaxies kept of each kind."""
         each = (-1,) + (1,) * (counts.ndim - 1)

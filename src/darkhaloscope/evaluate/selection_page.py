@@ -30,7 +30,7 @@ def render(content: Mapping[str, Any], plots: Mapping[str, str]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = {"share": share, "interval": interval, "power": power}
+    filters = {"share": share, "interval": _interval, "power": power}
     environment.filters |= {**filters, "count": count, "number": number}
     source = _template("selection.html.j2")
     return environment.from_string(source).render(
@@ -44,6 +44,12 @@ def style() -> str:
     if found is None:
         raise ValueError("the report's template has no style sheet")
     return found[1]
+
+
+def _interval(rate: Mapping[str, Any]) -> str:
+    """The ends of an interval; a lower end that no figure could show is 0."""
+    low = rate["low"]
+    return interval({**rate, "low": 0.0 if low is not None and low < 1e-6 else low})
 
 
 def _template(name: str) -> str:

@@ -82,8 +82,8 @@ def over_plane(function: SelectionFunction) -> str:
         axes.set(xlim=(edges["theta_e"][0], edges["theta_e"][-1]))
         axes.set(ylim=(edges["src_mag"][-1], edges["src_mag"][0]))
         axes.set(xlabel=r"$\theta_E$, arcsec", ylabel="unlensed source r, mag")
-        axes.set_xticks(edges["theta_e"])
-        axes.set_yticks(edges["src_mag"])
+        axes.set_xticks(edges["theta_e"], [f"{e:g}" for e in edges["theta_e"]], fontsize=9)
+        axes.set_yticks(edges["src_mag"], [f"{e:g}" for e in edges["src_mag"]], fontsize=9)
 
     return svg(draw, (7.2, 4.2), "selection map", "Completeness over Einstein radius and magnitude")
 
@@ -101,7 +101,7 @@ def _points(
     """Cells of one bin of magnitude, side by side with those of the others."""
     for cell in cells:
         share, width = cell["completeness"], cell["theta_e_high"] - cell["theta_e_low"]
-        x = (cell["theta_e_low"] + cell["theta_e_high"]) / 2 + 0.06 * width * shift
+        x = (cell["theta_e_low"] + cell["theta_e_high"]) / 2 + 0.12 * width * shift
         bars = [[share["value"] - share["low"]], [share["high"] - share["value"]]]
         axes.errorbar(
             [x],
