@@ -36,8 +36,10 @@ def done(finished: Path, tmp_path: Path) -> Path:
 
 
 def table(root: Path, name: str) -> pa.Table:
-    """All partitions of a table."""
-    files = sorted((root / "demo" / name).rglob("*.parquet"))
+    """All partitions of a table; of an artefact the file of its name."""
+    folder = root / "demo" / name
+    own = folder / f"{name}.parquet"
+    files = [own] if own.exists() else sorted(folder.rglob("*.parquet"))
     return pa.concat_tables([pq.read_table(f, partitioning=None) for f in files])
 
 

@@ -63,8 +63,8 @@ def texture(stamps: Pixels) -> Values:
     """Statistics of what is finer than the seeing, near the arc and over the stamp.
 
     A checkerboard filter keeps the highest frequencies of a pixel grid, where a point source seen
-    through a Moffat PSF of 3.7 px FWHM has 0.3 % of its light. Of what is left: logarithms of MAD and
-    rms, excess kurtosis, and the correlation of pixels one and two apart.
+    through a Moffat PSF of 3.7 px FWHM has 0.3 % of its light. Of what is left: logarithms of MAD
+    and rms, excess kurtosis, and the correlation of pixels one and two apart.
     """
     fine = _filtered(_filtered(stamps).swapaxes(-1, -2)).swapaxes(-1, -2)
     near = radius(fine.shape[-1]) <= ARC_PX

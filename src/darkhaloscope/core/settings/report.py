@@ -30,7 +30,7 @@ class ReportConfig(StageConfig):
     arc_snr_edges: Edges
     """Edges of the bins of the arc's integrated S/N in `arc_snr_band`."""
     psf_fwhm_r_edges_arcsec: Edges
-    """Edges of the bins of the target's seeing, r-band FWHM; lenses and negatives are restricted."""
+    """Edges of the bins of the target's seeing, r-band FWHM; both classes are restricted."""
     depth_r_edges_mag: Edges
     """Edges of the bins of the target's 5-sigma depth in r; both classes are restricted."""
     host_mag_z_edges: Edges
