@@ -37,7 +37,7 @@ def test_the_first_runs_published_figures_have_exactly_two_contradictions() -> N
     assert bound is not None
     assert round(float(bound[1]), 3) == 0.975
     text = claims.text(said, [falls, area])
-    assert "cannot come from one table of scores: 2 contradictions" in text
+    assert "cannot come from one set of scores: 2 contradictions" in text
 
 
 def test_each_table_of_the_first_run_alone_rises() -> None:

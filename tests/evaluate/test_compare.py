@@ -95,14 +95,14 @@ def test_the_more_alike_the_finders_the_better_their_difference_is_known() -> No
 
 
 def test_the_area_has_delongs_paired_error() -> None:
-    first, second = pair(n_lenses=200, n_negatives=700)
+    first, second = pair(n_lenses=2000, n_negatives=3000)
     is_lens = first.is_lens
     placed = []
     for made in (first, second):
         won = made.score[is_lens][:, None] > made.score[~is_lens]
         placed.append((won.mean(1), won.mean(0)))
     apart = [a - b for a, b in zip(*placed, strict=True)]
-    error = np.sqrt(apart[0].var() / 200 + apart[1].var() / 700)
+    error = np.sqrt(apart[0].var() / 2000 + apart[1].var() / 3000)
     rate = compare(first, second, PLAN)["auroc"]
     assert (rate["high"] - rate["low"]) / 2 == pytest.approx(1.96 * error, rel=0.1)
 

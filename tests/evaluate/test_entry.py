@@ -55,6 +55,7 @@ def test_the_terminal_says_the_headline_with_stratum_origin_size_and_interval(
     assert "not resolvable with 1,200 negatives: bounding it needs 36,887" in said
     assert "thresholds placed on this same table" in said
     assert "12 regions" in said
+    assert "no group" not in said
     assert re.search(r"AUROC 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\) of all 150 lenses", said)
 
 
@@ -136,6 +137,67 @@ def test_thresholds_of_other_data_make_exact_intervals_and_are_named(
     assert point["tpr"]["value"] == pytest.approx((score[is_lens] >= chosen).mean())
     page = (out / "index.html").read_text()
     assert "Threshold fixed on calib.csv" in page
+    assert "Thresholds  none written" in said
+    assert not (out / "thresholds.json").exists()
+
+
+def test_the_folder_of_the_thresholds_that_are_read_is_not_overwritten(
+    test_csv: Path, calib_csv: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "calib"
+    assert run([str(calib_csv), "--out", str(out), "--no-page"]) == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for there in (out, tmp_path / "x" / ".." / "calib"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        said = refusal(test_csv, "--thresholds", out / "thresholds.json", "--out", there)
+        assert "holds the file that --thresholds reads" in said
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_file_that_holds_no_thresholds_is_refused_with_how_to_make_one(
+    test_csv: Path, tmp_path: Path
+) -> None:
+    other = lines(tmp_path / "other.json", "{}")
+    for path, what in (
+        (tmp_path / "absent.json", "cannot be read: no such file"),
+        (test_csv, "is no file of thresholds: expected JSON"),
+        (other, "chosen_on: expected a name"),
+    ):
+        said = refusal(test_csv, "--thresholds", path)
+        assert what in said
+        assert "make one: `dhs evaluate CALIB --out DIR`" in said
+        assert "Errno" not in said
+        assert "Expecting" not in said
+
+
+def test_without_weights_to_the_sky_no_rate_is_called_one_of_the_sky(tmp_path: Path) -> None:
+    is_ring = foreign()["kind"].to_numpy() == "ring"
+    to_sky = changed(foreign(), {"sky_weight": np.where(is_ring, 0.25, 1.0)})
+    for name, table in (("plain", foreign()), ("weighted", to_sky)):
+        path = saved(table, tmp_path / f"{name}.csv")
+        assert run([str(path), "--out", str(tmp_path / name)]) == 0
+    plain, weighted = (
+        (tmp_path / name / "index.html").read_text() for name in ("plain", "weighted")
+    )
+    for said in (
+        "FPR on the sky",
+        "false-positive rate on the sky",
+        "part of the sky<",
+        "stress, ",
+    ):
+        assert said in weighted
+        assert said not in plain
+    for said in ("FPR in this table", "false-positive rate in this table", "part of this table<"):
+        assert said in plain
+        assert said not in weighted
+
+
+def test_a_table_without_galaxies_is_told_so_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(without(foreign(), ["group"]), tmp_path / "t.csv")
+    assert run([str(path)]) == 0
+    assert "no group: every row counts as a galaxy of its own" in capsys.readouterr().out
 
 
 def test_thresholds_of_the_table_itself_and_of_other_scores_are_refused(

@@ -1,14 +1,19 @@
 """Rows of gates: judged by limits, waived by name, and never silent about what was not judged."""
 
 import json
+import re
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from darkhaloscope import presets
+from darkhaloscope.core import config, schemas
 from darkhaloscope.evaluate import gates, gates_data, gates_page
-from darkhaloscope.evaluate.gates import ALL, GUARDS, Row, judged, not_judged
+from darkhaloscope.evaluate.gates import ALL, GUARDS, REMEDIES, Row, judged, not_judged
 
 NAMES = [
     "resolution", "core_only", "total_flux", "radial_profile", "annulus_colour", "sky_stats",
@@ -89,7 +94,49 @@ def test_the_refusal_names_each_failed_gate_with_value_limit_and_how_to_waive_it
     assert "all: 10 galaxies" in said
     assert "run/index.html" in said
     assert 'core_only = "why this is meant"' in said
+    assert f"to mend it: {REMEDIES['core_only']}" in said
+    assert said.count("to mend it") == 2
     assert "total_flux" not in said
+
+
+def test_every_gate_has_a_remedy_and_the_documentation_says_the_same() -> None:
+    assert list(REMEDIES) == NAMES
+    page = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+    assert [n for n, remedy in REMEDIES.items() if f"| `{n}` | {remedy} |" not in page] == []
+
+
+def test_the_keys_that_a_remedy_names_are_settings() -> None:
+    keys = {
+        key
+        for remedy in REMEDIES.values()
+        for key in re.findall(r"\b(?:manifest|stamps|splits|model)(?:\.\w+)+", remedy)
+    }
+    text = (resources.files(presets) / "demo.toml").read_text(encoding="utf-8")
+    run = config.parse(tomllib.loads(text), folder=Path("runs"), where="demo.toml")
+    assert len(keys) > 8
+    for key in keys:
+        part: object = run
+        for name in key.split("."):
+            found = part.get(name) if isinstance(part, dict) else getattr(part, name, None)
+            if found is None and isinstance(part, dict):
+                (found,) = part.values()  # NAME: the demo has one model
+            assert found is not None, key
+            part = found
+
+
+def test_the_page_says_how_to_mend_what_failed_and_what_was_not_judged() -> None:
+    rows = [judged(name, ALL, 0.5, limit_high=0.6) for name in NAMES if name != "texture"]
+    rows += [judged("texture", ALL, 0.9, limit_high=0.55), Row("texture", "theta_e:1-2", None)]
+    page = gates_page.render(gates.finished(rows, {}), {})
+    assert page.count("To mend it") == 1
+    assert page.count(">not judged</span>") == 1
+    assert gates_page.state([not_judged("texture", "10 galaxies")]) == "failed"
+    assert "is there extra flux?.<" not in page
+
+
+def test_the_table_has_the_schema_of_gates() -> None:
+    rows = gates.table(gates.finished([judged("texture", ALL, 0.5, limit_high=0.55)], {}))
+    assert schemas.conform(rows, schemas.gates(("g",)), where="gates").num_rows == len(NAMES)
 
 
 def test_rows_are_read_back_as_they_were_written(tmp_path: Path) -> None:

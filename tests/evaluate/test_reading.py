@@ -1,6 +1,7 @@
 """Any finder's table as rows: what is understood, what is left out, what is refused and how."""
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,9 @@ def test_all_faults_of_a_table_are_in_one_message(tmp_path: Path) -> None:
     )
     said = refusal(path, strata=("theta_e",))
     for part in (
-        "column score: 1 cell: 'high'; expected numbers",
-        "column label: 1 cell: 'maybe'; expected 0 or 1, true or false",
-        "column score: 1 of 4 scores are NaN or empty",
+        "column score: 1 cell: 'high' (row 1); expected numbers",
+        "column label: 1 cell: 'maybe' (row 3); expected 0 or 1, true or false",
+        "column score: 1 of 4 scores are NaN or empty, the first in row 2:",
         "column group: 1 of 4 rows have no galaxy",
         "column sky_weight: 1 of 2 negatives have a weight empty, negative or infinite",
         "column kind: 1 of 2 negatives are called lens",
@@ -143,7 +144,31 @@ def test_labels_are_zero_and_one_or_true_and_false(tmp_path: Path, pair: tuple[s
 @pytest.mark.parametrize("label", ["2", "-1", "lens", "yes", "0.5"])
 def test_other_labels_are_refused(tmp_path: Path, label: str) -> None:
     said = refusal(lines(tmp_path / "t.csv", "score,label", "2,1", "1,0", f"0,{label}"))
-    assert f"column label: 1 cell: '{label}'; expected 0 or 1" in said
+    assert f"column label: 1 cell: '{label}' (row 3); expected 0 or 1" in said
+
+
+def test_rows_are_counted_over_rows_without_a_label_and_over_batches(tmp_path: Path) -> None:
+    few = lines(tmp_path / "t.csv", "score,label", "2,1", ",", ",", "1,0", ",0", "nan,1")
+    assert "2 of 4 scores are NaN or empty, the first in row 5:" in refusal(few)
+    n = (1 << 18) + 5
+    score = np.zeros(n)
+    score[[n - 3, n - 1]] = np.nan
+    label = np.arange(n) % 2
+    label[[n - 2, n - 4]] = 7
+    said = refusal(saved(pa.table({"score": score, "label": label}), tmp_path / "t.parquet"))
+    assert f"2 cells such as 7 (the first in row {n - 3})" in said
+    assert f"the first in row {n - 2}" in said
+
+
+def test_what_could_not_be_read_is_not_called_a_table_without_labels(tmp_path: Path) -> None:
+    path = lines(tmp_path / "t.csv", "score,label", "2,a", "1,b")
+    assert "no rows" not in refusal(path)
+    rows = "".join(f"{i % 7},{i % 2},ring\n" for i in range(20_000))
+    path = tmp_path / "latin.csv"
+    path.write_bytes(f"score,label,kind\n{rows}1,0,écrin\n".encode("latin-1"))
+    said = refusal(path)
+    assert "is not in UTF-8: save it as UTF-8" in said
+    assert "no rows" not in said
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.float32(), pa.bool_(), pa.string()])
@@ -162,7 +187,8 @@ def test_numbers_and_texts_that_cannot_be_meant_are_refused(tmp_path: Path) -> N
     assert "column score: 2 cells such as" in said
     assert "column label: 1 cell: 2" in said
     assert (
-        "column group: 2 cells such as 1.5, 1.152921504606847e+18; expected text or whole" in said
+        "column group: 2 cells such as 1.5, 1.152921504606847e+18 (the first in row 1); "
+        "expected text or whole" in said
     )
 
 
@@ -188,15 +214,17 @@ def test_files_of_one_table_may_hold_names_as_numbers_and_as_text(tmp_path: Path
 def test_probabilities_and_ranks_are_checked_and_ranks_turned(tmp_path: Path) -> None:
     path = lines(tmp_path / "t.csv", "score,label", "1,1", "2,0", "3,0")
     assert scored(path, score_kind="rank").rows.score.tolist() == [-1, -2, -3]
-    assert "2 of 3 scores are outside 0 to 1" in refusal(path, score_kind="probability")
+    said = refusal(path, score_kind="probability")
+    assert re.search(r"2 of 3 scores are outside 0 to 1 \(2 to 3, the first in row \d\)", said)
+    assert "--score-kind logit, the default" in said
     broken = lines(tmp_path / "u.csv", "score,label", "0,1", "2.5,0", "3,0")
     assert "2 of 3 scores are no rank" in refusal(broken, score_kind="rank")
 
 
 def test_one_class_and_no_rows_are_refused(tmp_path: Path) -> None:
-    assert "one class only: 2 rows and no negative" in refusal(
-        lines(tmp_path / "t.csv", "score,label", "1,1", "2,1")
-    )
+    said = refusal(lines(tmp_path / "t.csv", "score,label", "1,1", "2,1"))
+    assert "one class only: 2 rows and no negative" in said
+    assert "add rows of label 0, or name the column" in said
     assert "no rows" in refusal(lines(tmp_path / "u.csv", "score,label"))
     assert "no rows" in refusal(lines(tmp_path / "v.csv", "score,label", "1,"))
 

@@ -181,7 +181,10 @@ def test_the_verdict_holds_until_each_failure_is_waived(sound: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"waive": {"core": "a reason that is long enough"}}, "core_only"),
+        (
+            {"waive": {"core": "a reason that is long enough"}},
+            "there is no gate core; the gates are resolution, core_only",
+        ),
         ({"waive": {"core_only": "no"}}, "at least 10 characters"),
         ({"theta_e_over_fwhm_r_edges": [1.0, 0.5]}, "must rise"),
         ({"limits": {}}, "Field required"),

@@ -522,6 +522,27 @@ def selection(bands: Bands) -> pa.Schema:
     )
 
 
+def gates(bands: Bands) -> pa.Schema:
+    """Every check of the training set: its value, its limits, and whether they hold."""
+    del bands  # a band is part of a stratum's name
+    return pa.schema(
+        [
+            column("name", TEXT, "the gate"),
+            column("stratum", TEXT, "what of it: `all`, a stratum, or a quantity"),
+            column("guards", TEXT, "what the gate guards against"),
+            optional("value", F8, "what was measured, if it could be"),
+            optional("low", F8, "lower end, 95 %"),
+            optional("high", F8, "upper end, 95 %"),
+            optional("limit_low", F8, "the value may not be below it"),
+            optional("limit_high", F8, "the value may not be above it"),
+            column("passed", FLAG, "the limits hold, or there is none"),
+            column("waived", FLAG, "it failed, and the run's file waives it"),
+            column("reason", TEXT, "why it failed or is waived; empty otherwise"),
+            column("detail", TEXT, "what was compared with what, and how many"),
+        ]
+    )
+
+
 BY_NAME: dict[str, SchemaOf] = {
     "targets": targets,
     "splits": splits,
@@ -532,6 +553,7 @@ BY_NAME: dict[str, SchemaOf] = {
     "stamps": stamps,
     "scores": scores,
     "candidates": candidates,
+    "gates": gates,
     "selection": selection,
 }
 

@@ -168,7 +168,8 @@ def _gates(gates: Sequence[Mapping[str, Any]] | None) -> str:
         return "This run has no gates: nothing was checked before training."
     failed = [g for g in gates if not g["passed"]]
     waived = [g for g in failed if g["waived"]]
-    said = f"{len(gates) - len(failed)} of {len(gates)} checks passed before training"
+    limited = [g for g in gates if {g["limit_low"], g["limit_high"]} != {None} or not g["passed"]]
+    said = f"{len(limited) - len(failed)} of {len(limited)} checks passed before training"
     if failed:
         said += f"; {len(failed)} failed, {len(waived)} of them waived by the run file"
     return f"{said}.\n\n{_gate_rows(gates)}"

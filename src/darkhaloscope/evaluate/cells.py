@@ -69,12 +69,14 @@ class Column:
         parts: What was understood so far.
         n_bad: Cells that mean nothing here.
         examples: Some of them.
+        n_rows: Rows so far.
+        first_bad: Row of the first cell that means nothing, counted from 1; 0: none.
     """
 
     def __init__(self, meaning: Callable[[Cells], Understood]) -> None:
         """A column without rows."""
         self.parts: list[Any] = []
-        self.n_bad = 0
+        self.n_bad, self.n_rows, self.first_bad = 0, 0, 0
         self.examples: list[str] = []
         self.meaning = meaning
 
@@ -83,6 +85,10 @@ class Column:
         part, bad = self.meaning(cells)
         self.parts.append(part)
         self.n_bad += len(bad)
+        if len(bad) and not self.first_bad:
+            place = pc.index(cells.cast(bad.type), bad[0]).as_py()
+            self.first_bad = self.n_rows + place + 1
+        self.n_rows += len(cells)
         for value in pc.unique(bad.slice(0, 1000)).to_pylist():
             if len(self.examples) < SHOWN and repr(value) not in self.examples:
                 self.examples.append(repr(value))
@@ -93,7 +99,8 @@ class Column:
         if not self.n_bad:
             return ""
         cells = "1 cell:" if self.n_bad == 1 else f"{self.n_bad:,} cells such as"
-        return f"{cells} {', '.join(self.examples)}"
+        row = f"row {self.first_bad}" if self.n_bad == 1 else f"the first in row {self.first_bad}"
+        return f"{cells} {', '.join(self.examples)} ({row})"
 
     def array(self) -> np.ndarray:
         """The numbers or flags of all batches; they are handed over."""
@@ -140,8 +147,8 @@ def flags(cells: Cells) -> Understood:
         value = cells.cast(pa.float64(), safe=False)
         value = pc.if_else(pc.is_nan(value), None, value)
     else:
-        cells = pc.utf8_lower(cells.cast(pa.string()))
-        place = pc.index_in(cells, value_set=pa.array(list(FLAGS)))
+        cells = cells.cast(pa.string())
+        place = pc.index_in(pc.utf8_lower(cells), value_set=pa.array(list(FLAGS)))
         known = pa.array(list(FLAGS.values()), pa.float64()).take(place.combine_chunks())
         value = pa.chunked_array([pc.fill_null(known, 2.0)])
         value = pc.if_else(pc.is_null(cells), None, value)

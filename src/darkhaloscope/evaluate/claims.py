@@ -1,4 +1,4 @@
-"""Figures that somebody has published, typed in as a file: can they belong to one finder?
+"""Figures that somebody has published, typed in as a file: can they come from one set of scores?
 
 A TOML file holds `tables`, each with a `name` and `rates`, a list of {tpr, fpr} as fractions, and
 may hold `auroc`, `name` and `source`; a CSV file has the columns `tpr` and `fpr`. Thresholds may
@@ -111,7 +111,7 @@ def text(claim: Claim, found: Sequence[Contradiction]) -> str:
         )
     many = "one contradiction" if len(found) == 1 else f"{len(found)} contradictions"
     listed = [f"  {i}. {c.message}" for i, c in enumerate(found, 1)]
-    return "\n".join([f"{whose} cannot come from one table of scores: {many}", *listed])
+    return "\n".join([f"{whose} cannot come from one set of scores: {many}", *listed])
 
 
 def _groups(points: Sequence[Point], tolerance: float) -> list[list[tuple[Point, Point]]]:

@@ -31,6 +31,7 @@ OWN_BINS: Mapping[str, tuple[float, ...]] = {  # of the tables of the stage `sco
     "arc_snr_g": (0.0, 10.0, 25.0, 50.0, 100.0),
 }
 OWN_HEADLINE: Mapping[str, float] = {"theta_e_over_fwhm_r": 1.2, "arc_snr_g": 25.0}
+MAKE_THRESHOLDS = "make one: `dhs evaluate CALIB --out DIR` writes DIR/thresholds.json"
 PAGE_NEEDS = ("jinja2", "matplotlib")
 Result = TypeVar("Result")
 
@@ -55,7 +56,7 @@ def run(said: Sequence[str]) -> int:
     figures = _figures(order, first, result, compared, plan)
     text = json.dumps(figures, ensure_ascii=False) if order.as_json else words.summary(figures)
     if order.out is not None:
-        chosen = thresholds.chosen(first.rows, on=first.name)
+        chosen = None if fixed else thresholds.chosen(first.rows, on=first.name)
         _write(order.out, order, first, result, figures, chosen)
         where = words.written(order.out, chosen, has_page=order.has_page)
         text += "" if order.as_json else f"\n{where}"
@@ -82,7 +83,7 @@ def _judge(path: Path, order: Order) -> int:
 def _check_out(order: Order) -> None:
     if order.out is None:
         return
-    folder.check(order.out)
+    folder.check(order.out, order.thresholds)
     missing = [name for name in PAGE_NEEDS if importlib.util.find_spec(name) is None]
     if order.has_page and missing:
         raise ConfigError(
@@ -111,12 +112,26 @@ def _read_all(order: Order) -> tuple[Scored, Scored | None, Thresholds | None]:
     attempts = _Attempts()
     first = attempts.at(lambda path: _read(tables.find(path), order), order.scores)
     second = attempts.at(lambda path: _read_second(tables.find(path), order), order.against)
-    fixed = attempts.at(thresholds.load, order.thresholds)
+    fixed = attempts.at(_fixed, order.thresholds)
     if first and fixed and order.thresholds:
         attempts.faults += _doubts(first, fixed, order.thresholds, order)
     if attempts.faults or first is None:
         raise DataError("\n".join(attempts.faults))
     return first, second, fixed
+
+
+def _fixed(path: Path) -> Thresholds:
+    """The thresholds of a file; a message ends with how to make one."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+        return thresholds.load(path)
+    except OSError as fault:
+        what = f"{path} cannot be read: {(fault.strerror or 'no such file').lower()}"
+    except ValueError:
+        what = f"{path} is no file of thresholds: expected JSON"
+    except DataError as fault:
+        what = str(fault)
+    raise DataError(f"{what}\n  {MAKE_THRESHOLDS}")
 
 
 def _read(table: Table, order: Order) -> Scored:
@@ -212,9 +227,13 @@ def _write(
     first: Scored,
     result: Evaluation,
     figures: Mapping[str, Any],
-    chosen: Thresholds,
+    chosen: Thresholds | None,
 ) -> None:
-    """The folder: figures as JSON and as a table, thresholds chosen here, and the page."""
+    """The folder: figures as JSON and as a table, the page, and thresholds if any were chosen.
+
+    None are where thresholds of other data were used: chosen on what was judged, they would be
+    taken for those of a calibration set.
+    """
     text = json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False)
     table = metrics.flat(figures)
     text_of_page = page(order, first, result, figures) if order.has_page else ""
@@ -222,7 +241,7 @@ def _write(
     def fill(made: Path) -> None:
         (made / "metrics.json").write_text(text + "\n", encoding="utf-8")
         pq.write_table(table, made / "metrics.parquet")
-        if chosen.points:
+        if chosen is not None and chosen.points:
             chosen.save(made / "thresholds.json")
             _sign(made / "thresholds.json", first.rows)
         if text_of_page:

@@ -17,6 +17,12 @@ import pyarrow as pa
 GATES_FILE = "gates.json"
 ALL = "all"
 SHOWN = 2  # failures of one gate that a message names
+_TWIN = (
+    "give lenses companions: companion = 1 in manifest.sets.train.copies, and a share of it in "
+    "model.NAME.mix"
+)
+_HOSTS = 'controls = "paired" or "host_matched" in manifest.sets.train'
+_NOISE = f"{_TWIN}: then both classes hold injected light, with its photon noise"
 GUARDS = {  # what each guards against, in the words of the list of failures
     "resolution": "unresolved positives",
     "core_only": "core leakage",
@@ -31,6 +37,29 @@ GUARDS = {  # what each guards against, in the words of the list of failures
     "brightness": "injections far too bright",
     "texture": "lenses alone have another texture",
     "noise_only": "lenses alone get extra noise",
+}
+REMEDIES = {  # what to change in the run's file where a gate fails
+    "resolution": "raise manifest.min_theta_e_over_fwhm (the demo has 0.6) and the ends of "
+    "manifest.training.theta_e_arcsec; the grids of the first run have no such range: "
+    'prior = "broad"',
+    "core_only": f"{_TWIN}; with companions there, raise manifest.min_theta_e_over_fwhm",
+    "total_flux": _TWIN,
+    "radial_profile": _TWIN,
+    "annulus_colour": _TWIN,
+    "sky_stats": _HOSTS,
+    "metadata": _HOSTS,
+    "control_copies": "1 for every kind but lens in manifest.sets.train.copies",
+    "splits_leak": "a share that is missed: another splits.seed, or a finer splits.region_nside; "
+    "duplicates across splits: a splits.guard_arcsec above 1; any other: no setting does that, so "
+    "report it",
+    "pixels": 'clipped: normalisation = "asinh" in model.NAME; not finite, or a band without '
+    "light: look at the bricks' images; flux closure: no setting mends it, so report it; a lens "
+    f"and negative that differ: {_HOSTS}",
+    "brightness": "arcs too bright or too faint: the range manifest.training.arc_snr_g; sources "
+    "over counts: lower its upper end, to which manifest.training.src_mag_r is scaled; the grids "
+    'of the first run have neither: prior = "broad"',
+    "texture": _NOISE,
+    "noise_only": _NOISE,
 }
 
 
@@ -68,6 +97,11 @@ class Row:
     def guards(self) -> str:
         """What the gate guards against."""
         return GUARDS[self.name]
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there is a verdict; a stratum with too few galaxies has none."""
+        return self.value is not None or not self.passed
 
     def as_dict(self) -> dict[str, Any]:
         """The row as it stands in `gates.json`."""
@@ -184,6 +218,7 @@ def refusal(rows: Sequence[Row], page: str) -> str:
         lines += [f"    {row.stratum}: {row.reason}{_told(row)}" for row in mine[:SHOWN]]
         if len(mine) > SHOWN:
             lines.append(f"    and {len(mine) - SHOWN} more of it")
+        lines.append(f"    to mend it: {REMEDIES[name]}")
     lines += [
         f"All values, and what they are of: {page}",
         "Mend the recipe; or, where a failure is meant, say so in the run's file and run again:",

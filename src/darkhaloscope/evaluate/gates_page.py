@@ -7,27 +7,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from darkhaloscope.evaluate.gates import GUARDS, Row
+from darkhaloscope.evaluate.gates import GUARDS, REMEDIES, Row
 from darkhaloscope.evaluate.html import count, number
 from darkhaloscope.evaluate.selection_page import style
 
+_AREA = "Area under the ROC curve (0.5: nothing) of a model that sees"
 MEASURES = {  # what a gate looks at, for people
     "resolution": "Share of the lenses with an Einstein radius below half the seeing, up to it, "
     "and above it.",
-    "core_only": "Area under the ROC curve (0.5: nothing) of a model that sees the central 10 × 10 "
-    "px alone.",
-    "total_flux": "The same, from the flux in each band alone.",
-    "radial_profile": "The same, from azimuthal means in rings.",
-    "annulus_colour": "The same, from fluxes and colours in six annuli.",
-    "sky_stats": "The same, from median, MAD and rms beyond 28 px, against all negatives.",
-    "metadata": "The same, from seeing, depth, noise, exposures, position and host magnitude.",
+    "core_only": f"{_AREA} the central 10 × 10 px alone.",
+    "total_flux": f"{_AREA} the flux in each band alone.",
+    "radial_profile": f"{_AREA} azimuthal means in rings.",
+    "annulus_colour": f"{_AREA} fluxes and colours in six annuli.",
+    "sky_stats": f"{_AREA} median, MAD and rms beyond 28 px, against all negatives.",
+    "metadata": f"{_AREA} seeing, depth, noise, exposures, position and host magnitude, against "
+    "all negatives.",
     "control_copies": "Rows of one kind of negative on one galaxy.",
     "splits_leak": "Galaxies, sky and sources that two splits share, and the splits' shares.",
     "pixels": "Faults of pixels, light that is missing, clipped cores, and classes whose hosts "
     "differ.",
     "brightness": "Signal of the arcs and magnitudes of their sources.",
-    "texture": "Area under the ROC curve from statistics finer than the seeing.",
-    "noise_only": "The same after the injected light is taken off; its photon noise stays.",
+    "texture": f"{_AREA} statistics finer than the seeing.",
+    "noise_only": f"{_AREA} the statistics of texture once the injected light is taken off; its "
+    "photon noise stays.",
 }
 
 NAMES = {
@@ -70,6 +72,7 @@ def render(rows: Sequence[Row], sampled: Mapping[str, int]) -> str:
         deciding={name: deciding(mine) for name, mine in gates.items()},
         guards=GUARDS,
         measures=MEASURES,
+        remedies=REMEDIES,
         sampled=sampled,
         style=style(),
         row_state=lambda row: state([row]),
@@ -77,11 +80,13 @@ def render(rows: Sequence[Row], sampled: Mapping[str, int]) -> str:
 
 
 def state(rows: Sequence[Row]) -> str:
-    """`passed`, `failed`, `waived`, or `no limit`, of rows together."""
+    """`passed`, `failed`, `waived`, `no limit` or `not judged`, of rows together."""
     if any(not row.passed and not row.waived for row in rows):
         return "failed"
     if any(row.waived for row in rows):
         return "waived"
+    if not any(row.is_judged for row in rows):
+        return "not judged"
     limited = any(row.limit_low is not None or row.limit_high is not None for row in rows)
     return "passed" if limited else "no limit"
 
@@ -157,4 +162,4 @@ def bar(row: Row) -> Bar | None:
 
 def _is_area(row: Row) -> bool:
     """Whether the value is an area under a ROC curve, whose zero is a half."""
-    return MEASURES[row.name].startswith(("Area", "The same"))
+    return MEASURES[row.name].startswith(_AREA)

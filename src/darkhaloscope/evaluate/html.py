@@ -13,6 +13,7 @@ from typing import Any
 
 from darkhaloscope.evaluate.plots import bin_label
 from darkhaloscope.evaluate.published import Sample
+from darkhaloscope.evaluate.words import negatives
 
 SPACE = "\u00a0"  # a number and its unit stay on one line
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -124,6 +125,7 @@ def render(page: Page) -> str:
         "power": power,
         "signed": signed,
         "count": count,
+        "negatives": negatives,
         "number": number,
         "words": _words,
         "quantity": _quantity,

@@ -22,14 +22,29 @@ class Values:
         numbers: Scores, weights, strata; NaN: no value.
         flags: 1, 0, or -1 without a value.
         names: Galaxies, kinds and the like.
-        n_left_out: Rows without a label.
+        is_known: The rows that have a label, shape (all rows,); None: the table has no labels.
     """
 
     is_lens: Flags | None
     numbers: Mapping[str, Floats]
     flags: Mapping[str, np.ndarray]
     names: Mapping[str, Names]
-    n_left_out: int
+    is_known: Flags | None
+
+    @property
+    def n_labelled(self) -> int:
+        """Rows with a label."""
+        return 0 if self.is_lens is None else len(self.is_lens)
+
+    @property
+    def n_left_out(self) -> int:
+        """Rows without a label."""
+        return 0 if self.is_known is None else len(self.is_known) - self.n_labelled
+
+    def first_row(self, of: Flags) -> int:
+        """Row of the table, from 1, of the first of these labelled rows; there is one."""
+        place = int(np.flatnonzero(of)[0])
+        return place + 1 if self.is_known is None else int(np.flatnonzero(self.is_known)[place]) + 1
 
 
 def labelled(columns: Mapping[str, Column]) -> Values:
@@ -46,8 +61,7 @@ def labelled(columns: Mapping[str, Column]) -> Values:
             if known is not None and len(values) == len(known) and not known.all():
                 kept[role] = values[known]
     is_lens = None if label is None else label[known] == 1
-    n_left_out = 0 if label is None or known is None else int(len(known) - known.sum())
-    return Values(is_lens, n_left_out=n_left_out, **arrays)
+    return Values(is_lens, is_known=known, **arrays)
 
 
 def doubts(values: Values, places: Mapping[str, str], kind: ScoreKind) -> list[str]:
@@ -60,9 +74,13 @@ def doubts(values: Values, places: Mapping[str, str], kind: ScoreKind) -> list[s
     faults = []
     if n_lenses in {0, len(is_lens)}:
         what = "lens" if n_lenses == 0 else "negative"
-        faults.append(f"  one class only: {len(is_lens):,} rows and no {what}; rates need both")
+        faults.append(
+            f"  one class only: {len(is_lens):,} rows and no {what}; rates need both: add rows of "
+            f"label {int(n_lenses == 0)}, or name the column that tells them apart: "
+            "--column label=NAME"
+        )
     if "score" in values.numbers:
-        faults += _doubts_of_scores(values.numbers["score"], kind, places["score"])
+        faults += _doubts_of_scores(values, kind, places["score"])
     for role, mine in (("sky_weight", ~is_lens), ("weight", is_lens)):
         if role in values.numbers:
             faults += _doubts_of_weights(values.numbers[role][mine], places[role], role)
@@ -79,22 +97,28 @@ def doubts(values: Values, places: Mapping[str, str], kind: ScoreKind) -> list[s
     return faults
 
 
-def _doubts_of_scores(score: Floats, kind: ScoreKind, column: str) -> list[str]:
+def _doubts_of_scores(values: Values, kind: ScoreKind, column: str) -> list[str]:
+    score = values.numbers["score"]
+
+    def of(bad: Flags) -> str:
+        return f"  column {column}: {int(bad.sum()):,} of {len(score):,} scores are"
+
     faults = []
-    n = int(np.isnan(score).sum())
-    if n:
+    if (bad := np.isnan(score)).any():
         faults.append(
-            f"  column {column}: {n:,} of {len(score):,} scores are NaN or empty: score those "
-            "stamps again, or leave their label empty"
+            f"{of(bad)} NaN or empty, the first in row {values.first_row(bad)}: score those stamps "
+            "again, or leave their label empty"
         )
-    if kind == "probability" and (n := int(((score < 0) | (score > 1)).sum())):
+    if kind == "probability" and (bad := (score < 0) | (score > 1)).any():
+        ends = dict.fromkeys(f"{end:g}" for end in (score[bad].min(), score[bad].max()))
         faults.append(
-            f"  column {column}: {n:,} of {len(score):,} scores are outside 0 to 1; "
-            "leave --score-kind away"
+            f"{of(bad)} outside 0 to 1 ({' to '.join(ends)}, the first in row "
+            f"{values.first_row(bad)}); for scores of any range use --score-kind logit, the default"
         )
-    if kind == "rank" and (n := int(((score < 1) | (score != np.floor(score))).sum())):
-        of = f"{n:,} of {len(score):,} scores"
-        faults.append(f"  column {column}: {of} are no rank: whole numbers from 1 on")
+    if kind == "rank" and (bad := (score < 1) | (score != np.floor(score))).any():
+        faults.append(
+            f"{of(bad)} no rank, the first in row {values.first_row(bad)}: whole numbers from 1 on"
+        )
     return faults
 
 

@@ -236,7 +236,7 @@ def _of_claims(group: argparse._ArgumentGroup) -> None:
         "--published",
         type=Path,
         metavar="FILE",
-        help="TOML or CSV of published rates: whether they can come from one finder",
+        help="TOML or CSV of published rates: whether they can come from one set of scores",
     )
     group.add_argument("--auroc", type=float, help="their area, where a CSV cannot say it")
     group.add_argument(

@@ -7,6 +7,7 @@ from darkhaloscope.evaluate import html, plots
 from darkhaloscope.evaluate.metrics import Evaluation
 from darkhaloscope.evaluate.options import Order
 from darkhaloscope.evaluate.reading import Scored
+from darkhaloscope.evaluate.words import negatives
 
 PANELS = 2  # columns whose strata are drawn
 
@@ -24,7 +25,10 @@ def page(order: Order, first: Scored, result: Evaluation, figures: Mapping[str, 
     columns = list(dict.fromkeys(name.partition(":")[0] for name in figures["by_stratum"]))
     drawn = {c: html.plain(c) for c in columns if c != "headline"}
     drawn = dict(list(drawn.items())[:PANELS])
-    made = {"roc": plots.roc(result), "scores": plots.score_distributions(first.rows)}
+    roc = plots.roc(result)
+    if not figures["is_weighted_to_sky"]:
+        roc = roc.replace("rate on the sky", "rate in this table")
+    made = {"roc": roc, "scores": plots.score_distributions(first.rows)}
     if drawn:
         made["completeness"] = plots.completeness(figures, drawn, best)
     if figures["calibration"]:
@@ -78,12 +82,12 @@ def cautions(
         said.append("Below the contamination floor: some negatives may be undiscovered lenses.")
     if figures["illustrative"]:
         said.append(f"As more than an example: {figures['illustrative']}.")
-    regions = f"the {figures['n_regions']} regions" if figures["n_regions"] else "the part"
+    regions = f" the {figures['n_regions']} regions of" if figures["n_regions"] else ""
     return [
         *said,
         "As a figure for all lenses where it is that of a stratum: name the stratum beside it.",
-        f"For false-positive rates below {lowest}: {figures['n_negatives']:,} negatives cannot "
+        f"For false-positive rates below {lowest}: {negatives(figures['n_negatives'])} cannot "
         "bound them.",
         "As a purity without a prevalence: how rare lenses are is stated, not measured.",
-        f"For other parts of the sky than {regions} of this table.",
+        f"For parts of the sky other than{regions or ' that of'} this table.",
     ]

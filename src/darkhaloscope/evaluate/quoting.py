@@ -11,7 +11,9 @@ def headline_text(metrics: Mapping[str, Any]) -> str:
     """The one line that may be quoted: completeness with its stratum, origin, size and interval.
 
     At the least FPR whose threshold the calibration set could choose; without one, at the least
-    FPR of the table that the negatives resolve; else the reason why there is no figure.
+    FPR of the table that is measured, or else that the negatives resolve; else the reason why there
+    is no figure. Where regions are known their interval stands beside it: it is the one to quote
+    for another part of the sky.
     """
     head = metrics["headline"]
     within = "" if head["stratum"] == ALL else f" with {head['stratum']}"
@@ -25,11 +27,17 @@ def headline_text(metrics: Mapping[str, Any]) -> str:
             f"Completeness {_quoted(point['tpr_headline'])} of {whose}, "
             f"at the threshold chosen on {point['chosen_on']} for FPR {point['at']:g}; "
             f"FPR found {_quoted(point['fpr'])}, from {head['n_negatives']:,} negatives"
+            f"{_over_regions(point['tpr_headline'], metrics)}"
         )
     found = [r for r in metrics["by_stratum"]["headline"]["tpr_at_fpr"] if r["resolvable"]]
     if not found:
         return f"No headline: {metrics['tpr_at_fpr'][0]['note']}"
-    return f"Completeness {_quoted(found[-1])} of {whose}, at FPR {found[-1]['at']:g}"
+    known = [r for r in found if r["state"] == "measured"] or found
+    bounded = "" if known[-1]["state"] == "measured" else ", where fewer than 10 negatives are kept"
+    return (
+        f"Completeness {_quoted(known[-1])} of {whose}, at FPR {known[-1]['at']:g}{bounded}"
+        f"{_over_regions(known[-1], metrics)}"
+    )
 
 
 def illustrative(sources_by_kind: Mapping[str, int]) -> str:
@@ -46,6 +54,14 @@ def illustrative(sources_by_kind: Mapping[str, int]) -> str:
         return ""
     said = " and ".join(f"{n} different {kind}" for kind, n in few.items())
     return f"illustrative: only {said} galaxies are sources, fewer than {ENOUGH_SOURCES}"
+
+
+def _over_regions(r: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The interval that knows of differences between regions, where it can be told."""
+    low, high = r.get("region_low"), r.get("region_high")
+    if low is None or high is None:
+        return ""
+    return f"; {100 * low:.3g} to {100 * high:.3g} % over {metrics['n_regions']:,} regions"
 
 
 def _quoted(r: Mapping[str, Any]) -> str:

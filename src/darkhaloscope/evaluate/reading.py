@@ -129,7 +129,8 @@ def read(table: Table, asked: Asked) -> Scored:
     columns, more = _columns(table, places, asked)
     faults += more
     values = labelled(columns)
-    faults += doubts(values, places, asked.score_kind)
+    if not more or values.n_labelled:  # what could not be read has no labels to miss
+        faults += doubts(values, places, asked.score_kind)
     if faults or values.is_lens is None:
         said = f"  the columns are: {', '.join(table.columns)}"
         raise DataError("\n".join([f"{table.where} cannot be evaluated:", *faults, said]))

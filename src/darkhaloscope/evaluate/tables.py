@@ -138,7 +138,7 @@ def _head(path: Path) -> list[str]:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
             head = next(csv.reader(text, delimiter=_delimiter(path)), [])
     except (UnicodeDecodeError, OSError, csv.Error) as error:
-        said = "expected CSV (UTF-8, a line of names first, commas between) or Parquet"
+        said = "expected CSV (saved as UTF-8, a line of names first, commas between) or Parquet"
         raise DataError(f"{path} is no table that can be read; {said}") from error
     if not head:
         raise DataError(f"{path} is empty; expected a line of column names, then one line a stamp")
@@ -186,6 +186,8 @@ def _csv(file: File, columns: Sequence[str]) -> Iterator[pa.Table]:
             values = (_trimmed(batch[name]) for name in names)
             yield _with_keys(file, columns, dict(zip(columns, values, strict=True)), len(batch))
     except (pa.ArrowInvalid, OSError) as error:
+        if "UTF8" in str(error):
+            raise DataError(f"{file.path} is not in UTF-8: save it as UTF-8") from error
         raise DataError(f"{file.path} cannot be read as CSV: {error}") from error
     if bad:
         many = "a line is" if len(bad) == 1 else f"{len(bad):,} lines are"

@@ -19,17 +19,31 @@ def summary(figures: Figures) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def written(out: Path, chosen: Thresholds, *, has_page: bool) -> str:
-    """Where the files are, and what the thresholds are for."""
-    n = f"{chosen.n_negatives:,} negatives"
-    use = f"{out / 'thresholds.json'}, for use on other data with --thresholds"
+def negatives(n: int, which: str = "") -> str:
+    """A count of negatives.
+
+    Examples:
+        >>> negatives(1), negatives(4228, "unique ")
+        ('1 negative', '4,228 unique negatives')
+    """
+    return f"{n:,} {which}negative{'' if n == 1 else 's'}"
+
+
+def written(out: Path, chosen: Thresholds | None, *, has_page: bool) -> str:
+    """Where the files are, and what the thresholds are for; None: those of other data were used."""
+    if chosen is None:
+        said = "none written: those of other data were used"
+    elif chosen.points:
+        said = f"{out / 'thresholds.json'}, for use on other data with --thresholds"
+    else:
+        said = f"none: {negatives(chosen.n_negatives)} can bound none"
     page = [f"Page        {out / 'index.html'}"] if has_page else []
     return "\n".join(
         [
             "",
             *page,
             f"Figures     {out / 'metrics.json'}",
-            f"Thresholds  {use if chosen.points else f'none: {n} can bound none'}",
+            f"Thresholds  {said}",
         ]
     )
 
@@ -83,6 +97,8 @@ def _table(figures: Figures) -> str:
         f"columns: {', '.join(named)}; scores are of kind {table['score_kind']}",
         "; ".join(weights),
     ]
+    if "group" not in table["columns"]:
+        lines.append("no group: every row counts as a galaxy of its own")
     return "\n  ".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in lines)
 
 
@@ -95,7 +111,7 @@ def _rates(figures: Figures) -> str:
     points = figures["operating_points"]
     if any(p["fpr"] for p in points):
         on = points[0]["chosen_on"]
-        said = f"at thresholds fixed on {on}, {points[0]['n_chosen_on']:,} negatives"
+        said = f"at thresholds fixed on {on}, {negatives(points[0]['n_chosen_on'])}"
         rows: list[tuple[str, ...]] = [
             ("FPR asked", "FPR found, 95 %", "completeness, 95 %", "threshold")
         ]
@@ -144,7 +160,7 @@ def _auroc(figures: Figures) -> str:
     n, against = figures["n_lenses"], figures["headline"]["n_negatives"]
     return (
         f"AUROC {area['value']:.4f} ({area['low']:.4f} to {area['high']:.4f}) of all {n:,} lenses "
-        f"against {against:,} negatives"
+        f"against {negatives(against)}"
     )
 
 
@@ -183,4 +199,4 @@ def _against(against: Figures, head: Figures) -> str:
     area = found["auroc"]
     signed = f"{area['difference']:+.4f} ({area['low']:+.4f} to {area['high']:+.4f})"
     values = f"{area['first']['value']:.4f} and {area['second']['value']:.4f}"
-    return "\n".join([*lines, *_aligned(rows), f"  AUROC {values}: {signed}"])
+    return "\n".join([*lines, *_aligned(rows), f"  AUROC of {head['stratum']}: {values}, {signed}"])

@@ -113,10 +113,15 @@ def run(
         candidates=[] if top is None else _top(top.slice(0, config.top_candidates), config),
         cautions=said,
         is_simulated_sky=config.sky == "simulated",
-        gates=None if provenance is None else provenance.gates,
+        gates=None if provenance is None else _judged(provenance.gates),
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
     return folder
+
+
+def _judged(gates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of the gates that have a verdict: those with a limit, and those that failed."""
+    return [g for g in gates if not g["passed"] or {g["limit_low"], g["limit_high"]} != {None}]
 
 
 def _network(model: TrainedModel) -> dict[str, str]:
@@ -132,7 +137,7 @@ def _network(model: TrainedModel) -> dict[str, str]:
         "normalisation": ", ".join(f"{k} {v}" for k, v in normalisation.items()),
         "epoch, the first is 0": str(said["epoch"]),
         **{f"{k}, on val": f"{v:.4g}" for k, v in said["metrics"].items() if k.startswith("val")},
-        "trained from, sha256": said["training_digest"],
+        "trained from": said["training_digest"],
         "weights, sha256": done["files"]["model.safetensors"],
     }
 
@@ -163,7 +168,12 @@ def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfi
         )
     if missing:
         said.append(f"For kinds of negative that the test set does not hold: {', '.join(missing)}.")
-    spread = "differences from region to region are not in the intervals"
+    is_told = figures["auroc"].get("region_low") is not None
+    spread = (
+        "only the intervals over regions hold the differences between them"
+        if is_told
+        else "differences from region to region are not in the intervals"
+    )
     return [
         *said,
         f"For other parts of the sky than the {n_regions} regions of the test set: {spread}.",

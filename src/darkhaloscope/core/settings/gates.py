@@ -1,9 +1,9 @@
 """`[gates]`: what the set that teaches must hold to before a network is trained on it."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from darkhaloscope.core.settings.base import Model, Span, StageConfig
 from darkhaloscope.core.settings.manifest import ManifestConfig
@@ -103,7 +103,7 @@ class GatesConfig(StageConfig):
     stamps_per_kind: int = Field(ge=50, le=100_000)
     """Lenses, companions and controls that are painted and judged, of each at most: a galaxy's
     first copy before its second. With 2,000 two standard errors of an area are 0.018 where the
-    classes share no galaxy, and some 0.005 where they do."""
+    classes share no galaxy; where they do, as in the demo, some 0.003 for `noise_only`."""
     stamps_per_other_kind: int = Field(ge=20, le=100_000)
     """The same of each other kind; they count in the gates against all negatives."""
     least_galaxies: int = Field(ge=20)
@@ -118,7 +118,18 @@ class GatesConfig(StageConfig):
     """`[gates.limits]`."""
     waive: dict[GateName, Reason] = Field(default_factory=dict)
     """`[gates.waive]`: NAME = "reason". A gate that fails and is named here does not stop the run;
-    the reason is shown wherever the gates are."""
+    the reason, of 10 characters or more, is shown wherever the gates are."""
+
+    @field_validator("waive", mode="before")
+    @classmethod
+    def _known(cls, waive: Any) -> Any:
+        named = waive if isinstance(waive, dict) else {}
+        unknown = [str(name) for name in named if name not in NAMES]
+        if unknown:
+            raise ValueError(
+                f"there is no gate {', '.join(unknown)}; the gates are {', '.join(NAMES)}"
+            )
+        return waive
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
