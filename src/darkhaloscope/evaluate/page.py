@@ -25,10 +25,7 @@ def page(order: Order, first: Scored, result: Evaluation, figures: Mapping[str, 
     columns = list(dict.fromkeys(name.partition(":")[0] for name in figures["by_stratum"]))
     drawn = {c: html.plain(c) for c in columns if c != "headline"}
     drawn = dict(list(drawn.items())[:PANELS])
-    roc = plots.roc(result)
-    if not figures["is_weighted_to_sky"]:
-        roc = roc.replace("rate on the sky", "rate in this table")
-    made = {"roc": roc, "scores": plots.score_distributions(first.rows)}
+    made = {"roc": plots.roc(result), "scores": plots.score_distributions(first.rows)}
     if drawn:
         made["completeness"] = plots.completeness(figures, drawn, best)
     if figures["calibration"]:

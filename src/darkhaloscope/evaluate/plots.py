@@ -96,7 +96,8 @@ def roc(evaluation: Evaluation) -> str:
             color=INK,
         )
         axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.01))
-        axes.set(xlabel="false-positive rate on the sky", ylabel="completeness")
+        where = "on the sky" if evaluation.metrics["is_weighted_to_sky"] else "in this table"
+        axes.set(xlabel=f"false-positive rate {where}", ylabel="completeness")
         axes.grid(visible=True)
         _legend(axes, figure)
 
