@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python docs/coverage.py [--repeats 1000] [--workers 1] > docs/coverage.md
 
-Draws score tables whose true rates are known (tests/coverage_builders.py) and counts. A quarter of
+Draws score tables whose true rates are known (tests/coverage_builders.py) and counts. Half
 an hour on one core. Prints Markdown; every draw has a seed of its own, so that it repeats exactly.
 """
 
@@ -48,7 +48,7 @@ the least expected count in brackets.
 
 | where | least | greatest, of counts of {enough} or more | rates |
 |---|---|---|---|
-| threshold from the same table | {own_low} | {own_high} | {own_n} |
+| threshold from the same table, and areas | {own_low} | {own_high} | {own_n} |
 | threshold fixed on other data | {fixed_low} | {fixed_high} | {fixed_n} |
 
 `make soak` repeats this and fails outside the limits; `make test` draws 200 of each.

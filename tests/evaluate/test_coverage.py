@@ -70,7 +70,7 @@ def test_intervals_hold_the_truth_in_a_thousand_repeats(
 
 def test_clopper_pearson_at_a_threshold_of_the_same_table_is_found_out() -> None:
     scene = Scene("too narrow", 1000, (4000,), tpr_at=(1e-3,), fpr_at=())
-    (truth,) = scene.truths.values()
+    truth = scene.truths["TPR at FPR 0.001"]
     held = []
     for i in range(REPEATS):
         curve = curve_of(scene.draw(np.random.default_rng([77, i])))

@@ -102,8 +102,9 @@ def test_auroc_is_the_mann_whitney_statistic_and_its_error_delongs() -> None:
     assert low < value < high
 
 
-def test_the_share_beaten_counts_ties_by_half() -> None:
-    side = curve(np.random.default_rng(2), 5, (60,)).negatives.side
+@pytest.mark.parametrize("n", [20, 60, 400])
+def test_the_share_beaten_counts_ties_by_half(n: int) -> None:
+    side = curve(np.random.default_rng(2), 5, (n,)).negatives.side
     coarse = replace(side, score=np.round(side.score))
     score = np.sort(np.r_[np.round(np.random.default_rng(3).normal(size=40)), -9.0, 0.3, 9.0])
     below = (coarse.score < score[:, None]).mean(1) + (coarse.score == score[:, None]).mean(1) / 2

@@ -87,4 +87,4 @@ def test_a_gate_that_does_not_exist_cannot_be_waived(done: Path) -> None:
     changed(done, resolved_share=0.3, waive={"core": "a reason that is long enough"})
     ran = dhs("status", done / "run.toml")
     assert ran.returncode == 2
-    assert "gates.waive.core" in ran.stderr
+    assert "gates.waive: there is no gate core; the gates are" in ran.stderr

@@ -210,11 +210,17 @@ def beaten(side: Side, score: Floats) -> Floats:
         side: The class.
         score: Ascending, shape (n,).
     """
-    at = np.unique(side.score)
-    first, last = (np.searchsorted(side.score, at, side=end) for end in ("left", "right"))
-    at_least, more = side.share_from(first), side.share_from(last)
-    of_tie, above = 1 - (at_least + more) / 2, 1 - more
-    values = np.append(0.0, np.stack([of_tie, above], axis=1).ravel())
+    if len(side.score) > len(score):
+        at_least, more = (
+            side.share_from(np.searchsorted(side.score, score, side=end))
+            for end in ("left", "right")
+        )
+        return np.asarray(1 - (at_least + more) / 2)
+    at = np.unique(side.score)  # the few scores between which the share stays the same
+    at_least, more = (
+        side.share_from(np.searchsorted(side.score, at, side=end)) for end in ("left", "right")
+    )
+    values = np.append(0.0, np.stack([1 - (at_least + more) / 2, 1 - more], axis=1).ravel())
     ends = [np.searchsorted(score, at, side=end) for end in ("left", "right")]
     edges = np.concatenate([[0], np.stack(ends, axis=1).ravel(), [len(score)]])
     return np.repeat(values, np.diff(edges))
