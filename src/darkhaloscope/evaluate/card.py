@@ -99,6 +99,11 @@ def render(card: Card) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def judged(gates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of the gates that have a verdict: those with a limit, and those that failed."""
+    return [g for g in gates if not g["passed"] or {g["limit_low"], g["limit_high"]} != {None}]
+
+
 def _table(head: Sequence[str], rows: Table) -> str:
     """A Markdown table; a bar within a cell would end it."""
     lines = [head, ["---"] * len(head), *rows]
@@ -168,7 +173,7 @@ def _gates(gates: Sequence[Mapping[str, Any]] | None) -> str:
         return "This run has no gates: nothing was checked before training."
     failed = [g for g in gates if not g["passed"]]
     waived = [g for g in failed if g["waived"]]
-    limited = [g for g in gates if {g["limit_low"], g["limit_high"]} != {None} or not g["passed"]]
+    limited = judged(gates)
     said = f"{len(limited) - len(failed)} of {len(limited)} checks passed before training"
     if failed:
         said += f"; {len(failed)} failed, {len(waived)} of them waived by the run file"

@@ -5,11 +5,9 @@ Everything it says is read from the rows of `gates.json`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 from darkhaloscope.evaluate.gates import GUARDS, REMEDIES, Row
-from darkhaloscope.evaluate.html import count, number
-from darkhaloscope.evaluate.selection_page import style
+from darkhaloscope.evaluate.html import count, filled, number
 
 _AREA = "Area under the ROC curve (0.5: nothing) of a model that sees"
 MEASURES = {  # what a gate looks at, for people
@@ -57,16 +55,11 @@ def render(rows: Sequence[Row], sampled: Mapping[str, int]) -> str:
         rows: All rows, in the order of the gates.
         sampled: Stamps that were painted, by kind.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"count": count, "value": value_text, "limit": limit_text, "bar": bar}
-    environment.filters["words"] = words
+    filters = {"count": count, "value": value_text, "limit": limit_text, "bar": bar, "words": words}
     gates = {name: [row for row in rows if row.name == name] for name in GUARDS}
-    template = resources.files("darkhaloscope.evaluate") / "templates" / "gates.html.j2"
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return filled(
+        "gates.html.j2",
+        filters,
         gates=gates,
         states={name: state(mine) for name, mine in gates.items()},
         deciding={name: deciding(mine) for name, mine in gates.items()},
@@ -74,7 +67,6 @@ def render(rows: Sequence[Row], sampled: Mapping[str, int]) -> str:
         measures=MEASURES,
         remedies=REMEDIES,
         sampled=sampled,
-        style=style(),
         row_state=lambda row: state([row]),
     )
 

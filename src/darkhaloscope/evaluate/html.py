@@ -8,7 +8,6 @@ import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 from darkhaloscope.evaluate.plots import bin_label
@@ -113,13 +112,7 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as one HTML text; every value is escaped."""
-    import jinja2
-
-    template = resources.files("darkhaloscope.evaluate") / "templates" / "report.html.j2"
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    filters = {
         "share": share,
         "interval": interval,
         "power": power,
@@ -134,8 +127,9 @@ def render(page: Page) -> str:
         "image": _image,
     }
     groups = _strata_by_column(page.metrics["by_stratum"])
-    source = template.read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return filled(
+        "report.html.j2",
+        filters,
         page=page,
         m=page.metrics,
         groups={c: bins for c, bins in groups.items() if not _is_of_target(bins)},
@@ -146,6 +140,27 @@ def render(page: Page) -> str:
         over_regions=_over_regions,
         floor=_floors(page.metrics),
     )
+
+
+def filled(name: str, filters: Mapping[str, Any], **values: Any) -> str:
+    """A template of the package with values in it; every value is escaped.
+
+    Args:
+        name: File below `templates/`; it may include others, such as the common style sheet.
+        filters: What its values may be passed through.
+        values: What it names; one that is missing is an error.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("darkhaloscope.evaluate"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment.get_template(name).render(**values)
 
 
 def share(value: float | None) -> str:

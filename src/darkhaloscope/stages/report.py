@@ -113,15 +113,10 @@ def run(
         candidates=[] if top is None else _top(top.slice(0, config.top_candidates), config),
         cautions=said,
         is_simulated_sky=config.sky == "simulated",
-        gates=None if provenance is None else _judged(provenance.gates),
+        gates=None if provenance is None else card.judged(provenance.gates),
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
     return folder
-
-
-def _judged(gates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows of the gates that have a verdict: those with a limit, and those that failed."""
-    return [g for g in gates if not g["passed"] or {g["limit_low"], g["limit_high"]} != {None}]
 
 
 def _network(model: TrainedModel) -> dict[str, str]:
