@@ -1,10 +1,14 @@
 """Workers that go when their parent does, and a stop that nothing mistakes for an error."""
 
 import ctypes
+import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+
+from darkhaloscope.core.errors import DarkHaloScopeError
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -35,3 +39,23 @@ def die_with_parent(parent: int) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise StoppedError(signal.Signals(number).name)
+
+
+def run_as_module(run: Callable[[list[str]], int]) -> int:
+    """What `python -m` of a part that needs no typer does with the words of its command.
+
+    Args:
+        run: Takes the words and returns the exit status.
+
+    Returns:
+        0 done, 2 a fault of the input, whose one message is printed; a bug keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        return run(sys.argv[1:])
+    except DarkHaloScopeError as error:
+        sys.stderr.write(f"dhs: {error}\n")
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away
+        return 0
