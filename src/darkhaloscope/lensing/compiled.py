@@ -14,12 +14,12 @@ makes every step over a block a step over contiguous memory.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import float32, float64, int64, njit, void
-from numpy.typing import NDArray
+
+from darkhaloscope.lensing.polynomials import series
 
 F4 = np.float32
 I4 = np.int32
@@ -39,20 +39,11 @@ _SPLIT = 4
 _DARK = 1e-5  # where a transfer function falls below it, along an axis, it is taken to be 0
 
 
-def _series(
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64]], degree: int, high: float
-) -> tuple[np.float32, ...]:
-    """Coefficients of a polynomial through Chebyshev points of (0, high)."""
-    at = (np.cos(np.pi * (np.arange(400) + 0.5) / 400) + 1) / 2 * high
-    fitted = np.polynomial.Polynomial.fit(at, function(at), degree).convert()
-    return tuple(F4(c) for c in fitted.coef)
-
-
 # In t, the square of the argument: up to (1 - q) / (1 + q) at `_FLATTEST`.
-A0, A1, A2, A3, A4, A5, A6, A7 = _series(lambda t: np.arctan(np.sqrt(t)) / np.sqrt(t), 7, 0.41)
-H0, H1, H2, H3, H4, H5, H6, H7 = _series(lambda t: np.arctanh(np.sqrt(t)) / np.sqrt(t), 7, 0.41)
-L0, L1, L2, L3, L4, L5, L6, L7 = _series(lambda m: np.log2(1 + m) / m, 7, 1.0)
-E0, E1, E2, E3, E4, E5 = _series(lambda m: np.asarray(2**m), 5, 1.0)
+A0, A1, A2, A3, A4, A5, A6, A7 = series(lambda t: np.arctan(np.sqrt(t)) / np.sqrt(t), 7, 0.0, 0.41)
+H0, H1, H2, H3, H4, H5, H6, H7 = series(lambda t: np.arctanh(np.sqrt(t)) / np.sqrt(t), 7, 0.0, 0.41)
+L0, L1, L2, L3, L4, L5, L6, L7 = series(lambda m: np.log2(1 + m) / m, 7, 0.0, 1.0)
+E0, E1, E2, E3, E4, E5 = series(lambda m: np.asarray(2**m), 5, 0.0, 1.0)
 
 
 @njit(**_INLINE)

@@ -7,12 +7,12 @@ blocks that stay in the first cache.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import float32, njit, uint64, void
-from numpy.typing import NDArray
+
+from darkhaloscope.lensing.polynomials import series
 
 F4 = np.float32
 I4 = np.int32
@@ -32,23 +32,11 @@ _GAMMA = U8(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = U8(0xBF58476D1CE4E5B9), U8(0x94D049BB133111EB)
 
 
-def _series(
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    degree: int,
-    low: float,
-    high: float,
-) -> tuple[np.float32, ...]:
-    """Coefficients of a polynomial through Chebyshev points of (low, high)."""
-    at = low + (np.cos(np.pi * (np.arange(400) + 0.5) / 400) + 1) / 2 * (high - low)
-    fitted = np.polynomial.Polynomial.fit(at, function(at), degree).convert()
-    return tuple(F4(c) for c in fitted.coef)
-
-
 # log(1 + t) / t about 1, where the draws that fall near 0 come from; sin(pi h) / h and cos(pi h)
 # of h^2, h within half a turn's half.
-L0, L1, L2, L3, L4, L5, L6, L7, L8 = _series(lambda t: np.log1p(t) / t, 8, -0.2951, 0.4101)
-S0, S1, S2, S3, S4 = _series(lambda t: np.sin(np.pi * np.sqrt(t)) / np.sqrt(t), 4, 1e-9, 0.25)
-C0, C1, C2, C3, C4 = _series(lambda t: np.cos(np.pi * np.sqrt(t)), 4, 0.0, 0.25)
+L0, L1, L2, L3, L4, L5, L6, L7, L8 = series(lambda t: np.log1p(t) / t, 8, -0.2951, 0.4101)
+S0, S1, S2, S3, S4 = series(lambda t: np.sin(np.pi * np.sqrt(t)) / np.sqrt(t), 4, 1e-9, 0.25)
+C0, C1, C2, C3, C4 = series(lambda t: np.cos(np.pi * np.sqrt(t)), 4, 0.0, 0.25)
 _LN2 = F4(math.log(2))
 _STEP = F4(2.0**-24)
 

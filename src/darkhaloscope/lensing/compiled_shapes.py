@@ -6,12 +6,12 @@ they do.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import float32, njit, void
-from numpy.typing import NDArray
+
+from darkhaloscope.lensing.polynomials import series
 
 F4 = np.float32
 I4 = np.int32
@@ -29,19 +29,12 @@ _PI, _HALF_PI = F4(math.pi), F4(math.pi / 2)
 ROW = 10  # numbers a row, in the order of `_ring` and `_spiral`
 
 
-def _series(
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64]], degree: int
-) -> tuple[np.float32, ...]:
-    """Coefficients of a polynomial through Chebyshev points of (0, 1)."""
-    at = (np.cos(np.pi * (np.arange(400) + 0.5) / 400) + 1) / 2
-    fitted = np.polynomial.Polynomial.fit(at, function(at), degree).convert()
-    return tuple(F4(c) for c in fitted.coef)
-
-
 # atan(w) / w in w^2, within 1e-7 up to 1
-A0, A1, A2, A3, A4, A5, A6, A7, A8 = _series(lambda t: np.arctan(np.sqrt(t)) / np.sqrt(t), 8)
-L0, L1, L2, L3, L4, L5, L6, L7 = _series(lambda m: np.log2(1 + m) / m, 7)
-E0, E1, E2, E3, E4, E5 = _series(lambda m: np.asarray(2**m), 5)
+A0, A1, A2, A3, A4, A5, A6, A7, A8 = series(
+    lambda t: np.arctan(np.sqrt(t)) / np.sqrt(t), 8, 0.0, 1.0
+)
+L0, L1, L2, L3, L4, L5, L6, L7 = series(lambda m: np.log2(1 + m) / m, 7, 0.0, 1.0)
+E0, E1, E2, E3, E4, E5 = series(lambda m: np.asarray(2**m), 5, 0.0, 1.0)
 
 
 @njit(**_INLINE)

@@ -5,12 +5,12 @@ a CPU; tests hold them to torch's answer. Without numba, and on a GPU, torch doe
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import float32, int32, int64, njit, void
-from numpy.typing import NDArray
+
+from darkhaloscope.lensing.polynomials import series
 
 F4 = np.float32
 I4 = np.int32
@@ -25,19 +25,7 @@ _OPTIONS: dict[str, Any] = {
 _INLINE = {**_OPTIONS, "inline": "always"}
 
 
-def _series(
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    degree: int,
-    low: float,
-    high: float,
-) -> tuple[np.float32, ...]:
-    """Coefficients of a polynomial through Chebyshev points of (low, high)."""
-    at = low + (np.cos(np.pi * (np.arange(400) + 0.5) / 400) + 1) / 2 * (high - low)
-    fitted = np.polynomial.Polynomial.fit(at, function(at), degree).convert()
-    return tuple(F4(c) for c in fitted.coef)
-
-
-L0, L1, L2, L3, L4, L5, L6, L7, L8 = _series(lambda t: np.log1p(t) / t, 8, -0.2951, 0.4101)
+L0, L1, L2, L3, L4, L5, L6, L7, L8 = series(lambda t: np.log1p(t) / t, 8, -0.2951, 0.4101)
 _LN2 = F4(math.log(2))
 _LOWEST = 0x3F348000  # the float from which a mantissa counts: 0.705
 
