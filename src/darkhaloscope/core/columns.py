@@ -8,6 +8,7 @@ from darkhaloscope.core.errors import SchemaError
 
 I1, I2, I4, I8 = pa.int8(), pa.int16(), pa.int32(), pa.int64()
 F4, F8, TEXT, FLAG = pa.float32(), pa.float64(), pa.string(), pa.bool_()
+F4_LIST = pa.list_(pa.float32())
 PIXELS = pa.binary()  # stands for FixedSizeBinary of any width; shape and bands are in its field
 
 Bands = Sequence[str]

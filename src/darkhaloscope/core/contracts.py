@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from darkhaloscope.core.schemas import SchemaOf
 
+Rounds = Literal["own", "before", "earlier"]
 Scope = Literal["partition", "tile", "whole"]
 Partition = Literal["catalogue", "tile", "set/tile", "model", "model/set/tile", "whole"]
 
@@ -29,6 +30,10 @@ class Input:
             piece of the leading input that is handed over.
         for_sets: Sets of the output that need it; for others None is handed over. Empty: all.
         is_handed: False: part of the digest only; a resource reads it.
+        rounds: Of tables that are made anew in every round of mining: `own`, the output's round,
+            or the last one where the output has none; `before`, all rounds below the output's;
+            `earlier`, all below the last. A schema with the column `round` is handed the round.
+        handed_as: The parameter's name in `run`, where it is not the table's.
     """
 
     table: str
@@ -38,6 +43,13 @@ class Input:
     rows: Literal["all", "own set", "of chunk"] = "all"
     for_sets: tuple[str, ...] = ()
     is_handed: bool = True
+    rounds: Rounds = "own"
+    handed_as: str = ""
+
+    @property
+    def parameter(self) -> str:
+        """Its name among the arguments of `run`."""
+        return self.handed_as or self.table
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from darkhaloscope.core.columns import (
     F4,
+    F4_LIST,
     F8,
     FLAG,
     I1,
@@ -249,7 +250,9 @@ def _identity() -> list[pa.Field]:
         column("split", TEXT, "split of the galaxy"),
         column("region_id", I8, "region of the galaxy"),
         column("kind", TEXT, "what is in the stamp, e.g. lens, control, ring"),
-        column("family", TEXT, "injection, control, contaminant, counterfactual or sky"),
+        column(
+            "family", TEXT, "injection, control, contaminant, counterfactual, look_alike or sky"
+        ),
         optional("label", I1, "1: lens; 0: not; null: as observed"),
         optional("sky_weight", F8, "share of its kind on the sky over its share in the set"),
         optional("weight_population", F8, "weight to the physical population of lenses"),
@@ -303,18 +306,14 @@ def manifest(bands: Bands) -> pa.Schema:
             optional(
                 "shape_radius_arcsec",
                 F4,
-                "radius of a painted ring, or where arms begin",
+                "of what is painted: of a ring, of where arms begin, of a disc, of the outermost piece",
                 unit="arcsec",
             ),
             optional(
-                "shape_width_arcsec", F4, "Gaussian sigma of a painted ring or arm", unit="arcsec"
-            ),
-            optional("shape_n_arms", I2, "number of spiral arms"),
-            optional(
-                "shape_pitch_deg",
+                "shape_width_arcsec",
                 F4,
-                "pitch angle of spiral arms; negative winds the other way",
-                unit="deg",
+                "Gaussian sigma of a painted ring, arm or tail",
+                unit="arcsec",
             ),
             *per_band(
                 bands,
@@ -325,19 +324,22 @@ def manifest(bands: Bands) -> pa.Schema:
                 nullable=True,
             ),
             optional(
-                "shape_phi_deg",
+                "shape_variant", TEXT, "which form of its kind, e.g. polar, barred, satellite"
+            ),
+            optional("shape_parts", F4_LIST, "numbers of its parts, as `lensing.parts` lists them"),
+            *per_band(
+                bands,
+                "layer_share_{b}",
                 F4,
-                "angle at which the first arm begins; direction of a companion's outer galaxy",
-                unit="deg",
+                "share of the second layer in the light of a painted shape",
+                unit="",
+                nullable=True,
             ),
             optional(
-                "inner_radius_arcsec",
+                "light_scale_max",
                 F4,
-                "inner galaxy of a companion, from the host",
-                unit="arcsec",
+                "most that its light may be scaled by and leave its host a target; null: any",
             ),
-            optional("inner_phi_deg", F4, "direction of that galaxy", unit="deg"),
-            optional("inner_share", F4, "share of the companion's light in that galaxy"),
             optional(
                 "arc_snr_target", F4, "matched-filter S/N in g that training scales the source to"
             ),
@@ -543,6 +545,41 @@ def gates(bands: Bands) -> pa.Schema:
     )
 
 
+def mined(bands: Bands) -> pa.Schema:
+    """Targets of train that a network takes for lenses, and what becomes of them."""
+    del bands
+    return pa.schema(
+        [
+            column("target_id", I8, "galaxy"),
+            column("stamp_id", I8, "its row of kind sky in the manifest"),
+            column("round", I2, "round whose network chose it"),
+            column("rank", I8, "1 is the most lens-like target of train"),
+            column("logit", F4, "the network's output"),
+            column("split", TEXT, "train; any other refuses the round"),
+            column("region_id", I8, "region of the galaxy"),
+            column("ra_deg", F8, "right ascension", unit="deg"),
+            column("dec_deg", F8, "declination", unit="deg"),
+            column("n_merged", I4, "targets merged into this row, itself included"),
+            column(
+                "p_lens", F8, "probability of a lens at the run's prevalence; of a graded one 0"
+            ),
+            column("weight", F8, "of the galaxy as a negative; 0: it is none"),
+            column("use", TEXT, "negative, review (nobody has graded it) or left_out"),
+            column("reason", TEXT, "why it is left out or up for review; a grade; empty otherwise"),
+            optional("known_name", TEXT, "nearest entry of the lists within its radius"),
+            optional("known_separation_arcsec", F4, "distance from it", unit="arcsec"),
+            column(
+                "test_sha256", TEXT, "what the frozen test set is: ids of its stamps and sources"
+            ),
+        ]
+    )
+
+
+def audit(bands: Bands) -> pa.Schema:
+    """Every check of a trained network: its value, its limits, and whether they hold."""
+    return gates(bands)
+
+
 BY_NAME: dict[str, SchemaOf] = {
     "targets": targets,
     "splits": splits,
@@ -555,6 +592,8 @@ BY_NAME: dict[str, SchemaOf] = {
     "candidates": candidates,
     "gates": gates,
     "selection": selection,
+    "mined": mined,
+    "audit": audit,
 }
 
 __all__ = ["BY_NAME", "F4", "PIXELS", "TEXT", "Bands", "SchemaOf", "column", "conform", "empty"]
