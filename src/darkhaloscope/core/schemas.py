@@ -306,7 +306,7 @@ def manifest(bands: Bands) -> pa.Schema:
             optional(
                 "shape_radius_arcsec",
                 F4,
-                "of what is painted: of a ring, of where arms begin, of a disc, of the outermost piece",
+                "of what is painted: a ring, where arms begin, a disc, the outermost piece",
                 unit="arcsec",
             ),
             optional(
