@@ -84,6 +84,23 @@ def test_the_headline_rate_is_on_the_sky_and_the_raw_one_is_stress(result: Evalu
     assert sum(weights.values()) == pytest.approx(1)
 
 
+def test_each_kind_has_its_rate_at_the_headlines_completeness_and_the_worst_is_named(
+    result: Evaluation,
+) -> None:
+    found = result.metrics
+    (point,) = [r for r in found["worst_kind"] if r["at"] == 0.7]
+    rates = {
+        kind: next(r for r in entry["fpr_at_tpr_headline"] if r["at"] == 0.7)
+        for kind, entry in found["by_kind"].items()
+    }
+    assert point["value"] == max(r["value"] for r in rates.values())
+    assert {k: v for k, v in point.items() if k != "kind"} == rates[point["kind"]]
+    assert result.headline is not None
+    kept = result.headline.lenses.kept(point["threshold"])
+    assert kept == pytest.approx(0.7, abs=0.02)
+    assert point["n"] == found["by_kind"][point["kind"]]["n_negatives"]
+
+
 def test_without_weights_the_sky_and_stress_are_the_same() -> None:
     made = rows(
         score=np.random.default_rng(1).normal(size=900),

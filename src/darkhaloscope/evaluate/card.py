@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkhaloscope.evaluate.html import Gallery, Stamp, count, interval, number, power, share
+from darkhaloscope.evaluate.html import (
+    WORST_AT,
+    Gallery,
+    Stamp,
+    count,
+    interval,
+    number,
+    power,
+    share,
+)
 
 NONE = "–"
 
@@ -32,6 +41,7 @@ class Card:
         data: For each table, the number of its partitions and the sha256 of their contents.
         cautions: What the figures must not be used for, one sentence each.
         failures: Galleries of what went wrong.
+        sections: Further parts, Markdown with their headings, before the failures.
     """
 
     title: str
@@ -44,6 +54,7 @@ class Card:
     data: Mapping[str, tuple[int, str]]
     cautions: Sequence[str]
     failures: Sequence[Gallery] = ()
+    sections: Sequence[str] = ()
 
 
 def write(folder: Path, card: Card) -> None:
@@ -80,7 +91,7 @@ def render(card: Card) -> str:
         "## FPR at completeness",
         _rates(card.metrics, "fpr_at_tpr", "completeness", "FPR"),
         "## False positives by kind",
-        _by_kind(card.metrics["by_kind"]),
+        _by_kind(card.metrics),
         "## Completeness by stratum",
         _by_stratum(card.metrics["by_stratum"]),
         "## Purity",
@@ -89,6 +100,7 @@ def render(card: Card) -> str:
         _floor(card.metrics["contamination_floor"]),
         "## Calibration",
         _calibration(card.metrics),
+        *card.sections,
         "## Failures",
         _failures(card),
         "## Made from",
@@ -244,18 +256,27 @@ def _region(r: Mapping[str, Any]) -> str:
     return str(r.get("region_note") or NONE)
 
 
-def _by_kind(by_kind: Mapping[str, Any]) -> str:
-    asked = (0.9, 0.7, 0.5)
+def _by_kind(m: Mapping[str, Any]) -> str:
+    asked = (0.85, 0.7, 0.5)
+    whose = "fpr_at_tpr_headline"
+    by_kind = {k: e for k, e in m["by_kind"].items() if "n_negatives" in e}
+    if not all(whose in e for e in by_kind.values()):
+        whose = "fpr_at_tpr"
     rows = [
         (
             kind,
-            count(entry.get("n_negatives")),
-            *[_with_interval(_at(entry.get("fpr_at_tpr", ()), x)) for x in asked],
+            count(entry["n_negatives"]),
+            *[_with_interval(_at(entry.get(whose, ()), x)) for x in asked],
         )
         for kind, entry in by_kind.items()
-        if "n_negatives" in entry
     ]
-    return _table(("kind", "n", *[f"at completeness {share(x)}" for x in asked]), rows)
+    of = "the headline's lenses" if whose != "fpr_at_tpr" else "all lenses"
+    table = _table(("kind", "n", *[f"at completeness {share(x)}" for x in asked]), rows)
+    said = f"At thresholds where {of} have the completeness named."
+    worst = _at(m.get("worst_kind", ()), WORST_AT)
+    if worst is not None:
+        said += f" Worst at {share(WORST_AT)}: **{worst['kind']}**, {_with_interval(worst)}."
+    return f"{said}\n\n{table}"
 
 
 def _by_stratum(by_stratum: Mapping[str, Any]) -> str:

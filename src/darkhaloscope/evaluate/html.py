@@ -70,6 +70,21 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page that a stage beyond the scores has to show.
+
+    Attributes:
+        id: Its anchor.
+        title: Its heading, and its name in the list at the top.
+        body: HTML, escaped where it was made.
+    """
+
+    id: str
+    title: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What the page shows beside the metrics.
 
@@ -90,6 +105,7 @@ class Page:
         is_simulated_sky: The targets' density on the sky is that of a simulation.
         of: What the page calls the table that was evaluated.
         gates: Rows of `gates.json`; None: the table comes from no run.
+        sections: Further parts of the page, before the galleries.
     """
 
     title: str
@@ -108,6 +124,10 @@ class Page:
     is_simulated_sky: bool = False
     of: str = "test set"
     gates: Sequence[Mapping[str, Any]] | None = None
+    sections: Sequence[Section] = ()
+
+
+WORST_AT = 0.7  # the completeness at which the worst kind is named
 
 
 def render(page: Page) -> str:
@@ -139,6 +159,7 @@ def render(page: Page) -> str:
         placeless=_placeless(page.metrics),
         over_regions=_over_regions,
         floor=_floors(page.metrics),
+        worst=_at(page.metrics.get("worst_kind", ()), WORST_AT),
     )
 
 

@@ -108,6 +108,7 @@ def evaluate(
         else measured(thresholds, curve, headline, score_kind=rows.score_kind)
     )
     calibrated, reason = calibration(rows, plan.prevalences)
+    by_kind = _by_kind(stress, headline)
     metrics = {
         "format": FORMAT,
         **_sizes(rows, curve, each_once),
@@ -118,7 +119,8 @@ def evaluate(
         "tpr_0": _with_false_positives(stress, 0),
         "tpr_10": _with_false_positives(stress, 10),
         "stress": _stress(stress, sample.copies(rows)),
-        "by_kind": _by_kind(stress),
+        "by_kind": by_kind,
+        "worst_kind": _worst_kind(by_kind),
         "by_stratum": {s.name: _stratum(s, curves.get(s.name), rows) for s in named},
         "purity": _purity(tpr_rates, headline_rates, plan, rows),
         "calibration": calibrated,
@@ -144,6 +146,9 @@ def flat(metrics: Mapping[str, Any]) -> pa.Table:
         for group in ("by_kind", "by_stratum"):
             for name, entry in metrics[group].items():
                 found += [(measure, name, r) for r in entry.get(measure, [])]
+    for name, entry in metrics["by_kind"].items():
+        measure = "fpr_at_tpr_headline"
+        found += [(measure, name, r) for r in entry.get(measure, [])]
     found += [(name, "stress", metrics[name]) for name in ("tpr_0", "tpr_10")]
     for point in metrics["operating_points"]:
         found += [
@@ -294,15 +299,38 @@ def _stress(curve: Curve, copies: sample.Side) -> Entry:
     }
 
 
-def _by_kind(stress: Curve) -> dict[str, Entry]:
-    """FPR of each kind, at the thresholds where all lenses have a completeness."""
+def _by_kind(stress: Curve, headline: Curve | None) -> dict[str, Entry]:
+    """FPR of each kind, at the thresholds where all lenses, or the headline's, are so complete."""
+    curves = {"fpr_at_tpr": stress}
+    if headline is not None:
+        curves["fpr_at_tpr_headline"] = Curve(
+            headline.lenses, stress.negatives, stress.draws, "kinds headline"
+        )
     return {
         kind: {
             "n_negatives": int(n),
-            "fpr_at_tpr": _dicts([stress.fpr_at_tpr(x, kind=kind) for x in TPRS]),
+            **{
+                name: _dicts([curve.fpr_at_tpr(x, kind=kind) for x in TPRS])
+                for name, curve in curves.items()
+            },
         }
         for kind, n in zip(stress.negatives.names, stress.negatives.sizes, strict=True)
     }
+
+
+def _worst_kind(by_kind: Mapping[str, Entry]) -> list[Entry]:
+    """At each completeness the kind with the highest FPR, of the headline's lenses where known."""
+    found = []
+    for at in TPRS:
+        rates = [
+            {"kind": kind, **rate}
+            for kind, entry in by_kind.items()
+            for rate in entry.get("fpr_at_tpr_headline") or entry["fpr_at_tpr"]
+            if rate["at"] == at and rate["value"] is not None
+        ]
+        if len(rates) > 1:
+            found.append(max(rates, key=lambda rate: rate["value"]))
+    return found
 
 
 def _stratum(stratum: strata.Stratum, curve: Curve | None, rows: Rows) -> Entry:
