@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from darkhaloscope.core import schemas
 from darkhaloscope.core.config import RunConfig
 from darkhaloscope.core.contracts import Stage
+from darkhaloscope.core.faults import OF_REPORT
 from darkhaloscope.core.settings.base import Span, StageConfig
 from darkhaloscope.pipeline.registry import ORDER, stage_named
 
 HERE = Path(__file__).parent
 BANDS = ("g", "r", "z")
 # Stated once, in [survey], [tiles] or the section of the same name, and handed over.
-HANDED = ("bands", "pixel_scale_arcsec", "tile_nside", "manifest", "stamps")
+HANDED = ("bands", "pixel_scale_arcsec", "tile_nside", "target_variant", "manifest", "stamps")
 
 
 def pages() -> dict[Path, str]:
@@ -94,6 +95,8 @@ def key_rows(model: type[BaseModel], prefix: str) -> list[str]:
         is_handed = name in HANDED or (name == "psf_beta" and model.__name__ == "StampsConfig")
         is_handed |= model.__name__ == "SelectionConfig" and name in ("targets", "sky")
         is_handed |= model.__name__ == "GatesConfig" and name in ("splits", "models")
+        section = {"MinedConfig": "mined", "AuditConfig": "audit"}.get(model.__name__, "")
+        is_handed |= name in OF_REPORT.get(section, ())
         if is_handed and issubclass(model, StageConfig):
             continue
         has_default = not field.is_required() and field.default_factory is None

@@ -11,7 +11,7 @@ from darkhaloscope.data import pixels
 
 BANDS = ("g", "r", "z")
 SCALE = 0.262
-KINDS = ("lens", "single_image", "control", "companion", "halo_ring", "ring", "spiral")
+KINDS = tuple(kind for kind in schemas.KINDS if kind != "sky")
 DARK_HOST_FWHM = (1.1, 1.0, 0.95)
 
 
@@ -46,20 +46,114 @@ PHYSICAL = {
 }
 SHAPES = {
     "single_image_reach": 1.5,
-    "companion_turn_deg": span(80.0, 120.0),
-    "ring_radius_arcsec": span(1.5, 4.0),
-    "ring_width_over_radius": span(0.15, 0.3),
-    "ring_q": span(0.4, 0.85),
-    "spiral_radius_arcsec": span(0.5, 1.5),
-    "spiral_arms": [2, 3, 4],
-    "spiral_pitch_deg": span(10.0, 35.0),
-    "spiral_width_arcsec": span(0.3, 0.7),
-    "spiral_r_eff_over_radius": span(1.5, 3.0),
-    "spiral_q": span(0.4, 1.0),
-    "halo_ring_radius_arcsec": span(1.0, 3.0),
-    "halo_ring_fwhm_over_psf": span(1.5, 2.5),
-    "halo_ring_host_coloured_share": 0.5,
-}
+    "light_z_minus_w1": 0.3,
+    "ring": {
+        "variants": {"detached": 0.25, "inner": 0.25, "polar": 0.25, "collisional": 0.25},
+        "radius_arcsec": span(1.5, 4.0),
+        "width_over_radius": span(0.15, 0.3),
+        "q": span(0.4, 0.85),
+        "polar_q": span(0.15, 0.4),
+        "phi_scatter_deg": 15.0,
+        "contrast": span(0.0, 0.8),
+        "offset_over_radius": span(0.2, 0.5),
+        "clumps": [0, 2, 4],
+        "clump_share": span(0.2, 0.5),
+        "young_share_r": span(0.6, 1.0),
+    },
+    "spiral": {
+        "variants": {"plain": 0.4, "barred": 0.3, "clumpy": 0.3},
+        "radius_arcsec": span(0.5, 1.5),
+        "arms": [2, 3, 4],
+        "pitch_deg": span(10.0, 35.0),
+        "width_arcsec": span(0.3, 0.7),
+        "r_eff_over_radius": span(1.5, 3.0),
+        "q": span(0.4, 1.0),
+        "phi_scatter_deg": 15.0,
+        "bulge_share": span(0.1, 0.5),
+        "bulge_r_eff_arcsec": span(0.2, 0.6),
+        "bar_share": span(0.2, 0.5),
+        "clumps": [2, 3, 4],
+        "clump_share": span(0.1, 0.4),
+        "young_share_r": span(0.5, 0.9),
+    },
+    "edge_on": {
+        "variants": {"thin": 0.25, "bulged": 0.25, "dusty": 0.25, "warped": 0.25},
+        "half_length_arcsec": span(1.0, 3.0),
+        "q": span(0.1, 0.25),
+        "phi_scatter_deg": 15.0,
+        "bulge_r_eff_arcsec": span(0.3, 0.8),
+        "lane_depth": span(0.3, 0.9),
+        "lane_width": span(0.2, 0.5),
+        "warp": span(0.05, 0.2),
+        "young_share_r": span(0.3, 0.8),
+    },
+    "merger": {
+        "variants": {"nucleus": 0.3, "tails": 0.4, "shells": 0.3},
+        "separation_arcsec": span(0.8, 3.0),
+        "nucleus_r_eff_arcsec": span(0.15, 0.6),
+        "nucleus_q": span(0.5, 1.0),
+        "nucleus_share": span(0.3, 0.7),
+        "radius_arcsec": span(1.5, 4.5),
+        "width_over_radius": span(0.12, 0.25),
+        "opening_rad": span(0.35, 0.8),
+        "pitch_deg": span(15.0, 50.0),
+        "young_share_r": span(0.3, 0.8),
+    },
+    "agn_jet": {
+        "variants": {"point": 0.3, "knots": 0.4, "lobes": 0.3},
+        "point_share": span(0.2, 0.7),
+        "reach_arcsec": span(1.0, 4.0),
+        "knots": [1, 2, 3, 4],
+        "knot_r_eff_arcsec": span(0.05, 0.3),
+        "lobe_r_eff_over_reach": span(0.15, 0.35),
+        "lobe_q": span(0.4, 0.65),
+        "jet_width_arcsec": span(0.05, 0.25),
+        "young_share_r": span(0.4, 0.8),
+    },
+    "artefact": {
+        "variants": {
+            "satellite": 0.16, "cosmic_ray": 0.16, "spikes": 0.16, "bleed": 0.14,
+            "ghost": 0.14, "misregistered": 0.12, "edge": 0.12,
+        },
+        "brighter_mag": span(0.0, 3.0),
+        "satellite_width_arcsec": span(0.1, 0.6),
+        "satellite_distance_arcsec": span(0.0, 5.0),
+        "cosmic_ray_half_length_arcsec": span(0.3, 3.0),
+        "cosmic_ray_distance_arcsec": span(0.0, 5.0),
+        "track_width_arcsec": span(0.1, 0.2),
+        "spikes_distance_arcsec": span(3.0, 7.0),
+        "spikes_phi_deg": span(40.0, 50.0),
+        "bleed_distance_arcsec": span(0.0, 6.0),
+        "ghost_radius_arcsec": span(3.0, 7.0),
+        "ghost_width_over_radius": span(0.1, 0.3),
+        "ghost_distance_over_radius": span(0.3, 1.0),
+        "shift_px": span(0.7, 2.0),
+        "edge_distance_arcsec": span(2.0, 7.0),
+    },
+    "companion": {
+        "variants": {"two": 0.8, "one": 0.1, "three": 0.1},
+        "turn_deg": span(80.0, 120.0),
+    },
+    "radial_arc": {
+        "variants": {"one": 0.2, "two": 0.6, "three": 0.2},
+        "shear": span(0.3, 0.6),
+        "turn_deg": span(60.0, 180.0),
+    },
+    "scrambled": {
+        "variants": {"two": 0.3, "three": 0.7},
+        "shear": span(0.3, 0.6),
+        "turned_deg": span(45.0, 90.0),
+        "inner_over_outer": span(0.35, 0.6),
+        "turn_deg": span(30.0, 120.0),
+        "least_misfit_arcsec": 0.3,
+    },
+    "halo_ring": {
+        "variants": {"host_coloured": 0.5, "wide": 0.5},
+        "radius_arcsec": span(1.0, 3.0),
+        "fwhm_over_psf": span(1.5, 2.5),
+        "q": span(0.7, 1.0),
+    },
+}  # fmt: skip
 SOURCES = {
     "src_n": span(0.5, 4.0),
     "red_share": 0.1,
@@ -72,12 +166,14 @@ ONE_KIND_EACH = {
     "controls": "unpaired",
     "copies": {**dict.fromkeys(KINDS, 1), "lens": 6},
     "shares": {
-        "lens": 0.3, "single_image": 0.1, "control": 0.3, "companion": 0.1,
-        "halo_ring": 0.04, "ring": 0.08, "spiral": 0.08,
+        "lens": 0.28, "single_image": 0.08, "control": 0.2, "companion": 0.08, "halo_ring": 0.04,
+        "ring": 0.05, "spiral": 0.05, "edge_on": 0.04, "merger": 0.04, "agn_jet": 0.03,
+        "artefact": 0.03, "radial_arc": 0.04, "scrambled": 0.04,
     },
 }  # fmt: skip
 SKY_SHARES = {
-    "control": 0.9, "single_image": 0.02, "companion": 0.03, "ring": 0.001, "spiral": 0.04,
+    "control": 0.85, "single_image": 0.02, "companion": 0.03, "ring": 0.01, "spiral": 0.04,
+    "edge_on": 0.02, "merger": 0.015, "agn_jet": 0.005, "artefact": 0.01,
 }  # fmt: skip
 
 
@@ -85,6 +181,7 @@ def config(**changes: Any) -> ManifestConfig:
     settings: dict[str, Any] = {
         "bands": BANDS,
         "pixel_scale_arcsec": SCALE,
+        "target_variant": "v3_color_relaxed",
         "seed": 11,
         "min_theta_e_over_fwhm": 0.5,
         "training": BROAD,

@@ -31,17 +31,21 @@ def rows(n: int, *, kinds: tuple[str, ...] = ("lens", "control"), first_id: int 
 
 
 def blobs(size: int = 24) -> Callable[[pa.Table], Raw]:
-    """Makes noise, with a small square of light on lenses; the noise belongs to the stamp's id."""
+    """Makes noise, with a small square of light on lenses and a streak on rings.
+
+    The noise belongs to the stamp's id.
+    """
 
     def make(part: pa.Table) -> Raw:
         pixels = np.empty((part.num_rows, 2, size, size), np.float32)
-        for row, (stamp, label) in enumerate(
-            zip(part["stamp_id"].to_pylist(), part["label"].to_pylist(), strict=True)
-        ):
+        columns = (part[name].to_pylist() for name in ("stamp_id", "label", "kind"))
+        for row, (stamp, label, kind) in enumerate(zip(*columns, strict=True)):
             pixels[row] = np.random.default_rng(stamp).normal(0, 0.01, pixels.shape[1:])
             if label:
                 at = size // 2 + stamp % 4 - 2
                 pixels[row, :, at : at + 3, at : at + 3] += 0.1
+            if kind == "ring":
+                pixels[row, :, size // 2, 4:-4] += 0.1
         return Raw(torch.from_numpy(pixels), torch.zeros(part.num_rows, 2))
 
     return make
@@ -184,7 +188,10 @@ def manifest(n: int, **columns: object) -> pa.Table:
 
 
 def saved_model(folder: Path, **changes: object) -> Path:
-    """A small network with random weights, saved for 16 px stamps in `BANDS`."""
+    """A small network with random weights, saved for 16 px stamps in `BANDS`.
+
+    With `classes` it tells kinds apart.
+    """
     about = {
         "network": "small",
         "bands": BANDS,
@@ -196,6 +203,12 @@ def saved_model(folder: Path, **changes: object) -> Path:
         "metrics": {"val_loss": 0.25},
         **changes,
     }
-    weights = networks.make("small", bands=len(about["bands"]), seed=3).state_dict()  # type: ignore[arg-type]
+    made = networks.make(
+        "small",
+        bands=len(about["bands"]),  # type: ignore[arg-type]
+        seed=3,
+        outputs=max(1, len(about.get("classes", ()))),  # type: ignore[arg-type]
+    )
+    weights = made.state_dict()
     saved.save(folder, saved.Description(**about), weights, weights)  # type: ignore[arg-type]
     return folder

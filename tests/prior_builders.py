@@ -137,4 +137,5 @@ def settings(name: str, population: str) -> ManifestConfig:
     stated["physical"]["keep_weight"] = 0.0
     stated["sources"]["kinds"] = {"sersic": 1.0}
     stated["sources"].pop("bank", None)
-    return ManifestConfig.model_validate({**stated, "bands": BANDS, "pixel_scale_arcsec": SCALE})
+    handed = {"target_variant": "v3_color_relaxed", "bands": BANDS, "pixel_scale_arcsec": SCALE}
+    return ManifestConfig.model_validate({**stated, **handed})

@@ -22,13 +22,19 @@ TINY_SKY = {
     "bricks_without_band": 1,
 }
 TINY_SHARES = {
-    "lens": 0.4,
-    "single_image": 0.1,
-    "control": 0.3,
-    "companion": 0.05,
-    "halo_ring": 0.05,
-    "ring": 0.05,
-    "spiral": 0.05,
+    "lens": 0.36,
+    "single_image": 0.08,
+    "control": 0.2,
+    "companion": 0.04,
+    "radial_arc": 0.04,
+    "scrambled": 0.04,
+    "halo_ring": 0.04,
+    "ring": 0.04,
+    "spiral": 0.04,
+    "edge_on": 0.03,
+    "merger": 0.03,
+    "agn_jet": 0.03,
+    "artefact": 0.03,
 }
 TINY_FLOORS = {"lens": 2, "spiral": 1, "edge_on": 1, "ring": 1, "merger": 1}
 

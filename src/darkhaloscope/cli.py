@@ -91,7 +91,7 @@ def demo(
         Path, typer.Option(help="Folder of the sky, the runs and their reports.")
     ] = Path("runs"),
     preset: Annotated[
-        str, typer.Option(help="demo, or first-run: its recipe on the same sky.")
+        str, typer.Option(help="demo; first-run, its recipe; mining, in rounds: on one sky.")
     ] = "demo",
     workers: Workers = CORES,
     device: DeviceOption = DeviceName.auto,
@@ -120,12 +120,12 @@ def demo(
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the run file is written.")],
     *,
-    preset: Annotated[str, typer.Option(help="demo, first-run or legacy-dr10.")] = "demo",
+    preset: Annotated[str, typer.Option(help="demo, first-run, mining or legacy-dr10.")] = "demo",
     area: Annotated[
         str | None, typer.Option(metavar="RA0,RA1,DEC0,DEC1", help="Box on the sky, degrees.")
     ] = None,
 ) -> None:
-    """Write a commented run file: presets demo, first-run, legacy-dr10."""
+    """Write a commented run file: presets demo, first-run, mining, legacy-dr10."""
     if file.exists():
         raise ConfigError(f"{file} is there already; choose another name, or delete it first")
     text = _write_preset(file, preset, area)
@@ -180,8 +180,9 @@ def status(
     from darkhaloscope.pipeline import run as pipeline
     from darkhaloscope.pipeline.registry import ORDER
 
-    states = pipeline.status(settings.load(file), _device(device))
-    for name in ORDER:
+    config = settings.load(file)
+    states = pipeline.status(config, _device(device))
+    for name in (name for name in ORDER if settings.is_asked(config, name)):
         of_stage = [s.state for s in states if s.stage == name]
         counts = {s: of_stage.count(s) for s in ("current", "stale", "missing", "failed")}
         known = "  ".join(f"{n} {s}" for s, n in counts.items() if n)

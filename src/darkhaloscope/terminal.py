@@ -28,7 +28,7 @@ class Bar:
         """Args: console: where to draw; default: stderr."""
         self._console = console or Console(stderr=True)
         columns = (
-            TextColumn("{task.description:<11}"),
+            TextColumn("{task.description:<14}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

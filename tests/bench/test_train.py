@@ -30,8 +30,8 @@ def test_the_parts_of_a_step_add_up_to_the_whole(figures: dict[str, object]) -> 
 def test_every_part_of_the_path_is_seen(figures: dict[str, object]) -> None:
     ms = figures["parts"]["ms"]  # type: ignore[index]
     assert set(ms) == {
-        "draw", "describe and check", "take cutouts", "render lens, single_image, companion",
-        "render ring, halo_ring", "render spiral", "scale to S/N", "photon noise", "add", "turn",
+        "draw", "describe and check", "take cutouts", "render profiles", "render parts",
+        "scale to S/N", "photon noise", "add", "turn",
         "normalise", "put together", "forward", "backward", "optimiser", "average", "rest",
     }  # fmt: skip
     assert all(value > 0 for name, value in ms.items() if name != "rest")

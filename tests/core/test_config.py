@@ -175,9 +175,18 @@ def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
         settings.load(tmp_path / "run.toml")
 
 
-@pytest.mark.parametrize("name", ["demo", "first-run"])
+@pytest.mark.parametrize("name", ["demo", "first-run", "mining"])
 def test_presets_can_be_used_as_they_are(name: str) -> None:
     assert parse(preset(name)).simulate is not None
+
+
+def test_the_preset_mining_is_the_demo_with_rounds_and_nothing_else() -> None:
+    demo, mining = preset("demo"), preset("mining")
+    model = mining["model"]["small"]
+    assert (model["mix"].pop("mined"), model.pop("round_start")) == (0.15, "afresh")
+    assert mining.pop("mined")["rounds"] == 3
+    assert mining.pop("root") != demo.pop("root")
+    assert mining == demo
 
 
 def test_the_survey_preset_needs_a_sky_area_and_nothing_else() -> None:

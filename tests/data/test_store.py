@@ -183,3 +183,57 @@ def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         written(f"{tmp_path}/file/a.parquet", rows(1))
+
+
+def checks(value: float | None = 0.25) -> pa.Table:
+    """Rows of every type that JSON can hold."""
+    return pa.table(
+        {
+            "name": ["companion", "halo_ring"],
+            "value": pa.array([value, None], pa.float64()),
+            "target_id": pa.array([2**62 + 1, None], pa.int64()),
+            "share": pa.array([0.1, 0.7], pa.float32()),
+            "passed": [True, False],
+        }
+    )
+
+
+def test_a_table_kept_as_json_comes_back_with_its_header(root: str) -> None:
+    path = f"{root}/audit/small/round=0.json"
+    header = store.write([checks()], path, schema=checks().schema, digest="x", notes={"n": 2})
+    assert store.read(path).equals(checks())
+    assert store.read(path, columns=["passed"]).column_names == ["passed"]
+    assert store.header_of(path) == header
+    assert (header.digest, header.rows, header.notes) == ("x", 2, {"n": 2})
+    assert header.content == store.content_of(checks())
+
+
+def test_a_table_has_one_content_however_it_is_kept(root: str) -> None:
+    kept = [
+        store.write([checks()], f"{root}/a.{end}", schema=checks().schema, digest="x")
+        for end in ("parquet", "json")
+    ]
+    assert kept[0].content == kept[1].content
+    assert store.write([], f"{root}/b.json", schema=checks().schema, digest="x").rows == 0
+
+
+def test_what_json_cannot_hold_is_refused_and_leaves_the_former_table(root: str) -> None:
+    path = f"{root}/a.json"
+    before = store.write([checks()], path, schema=checks().schema, digest="x")
+    with pytest.raises(DataError, match="value holds NaN or infinity"):
+        store.write([checks(float("nan"))], path, schema=checks().schema, digest="y")
+    blob = pa.table({"pixels": pa.array([b"1"], pa.binary())})
+    with pytest.raises(DataError, match="cannot hold pixels: binary"):
+        store.write([blob], path, schema=blob.schema, digest="y")
+    assert store.header_of(path) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"columns": {"a": "int64"}, "rows": [{}]}', "{}"])
+def test_a_broken_json_table_is_named_and_not_read(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"a\.json is not a whole table"):
+        store.header_of(str(path))
+    assert store.header_of(str(tmp_path / "b.json")) is None
+    with pytest.raises(DataError, match="is not there; run the stage"):
+        store.read(str(tmp_path / "b.json"))

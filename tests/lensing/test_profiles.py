@@ -116,7 +116,6 @@ def test_shear_agrees_with_lenstronomy() -> None:
         ({"theta_e": [1.0, -0.1]}, "theta_e is a radius in arcsec, >= 0; got -0.1 in row 1"),
         ({"theta_e": [math.nan, 1.0]}, "got nan in row 0"),
         ({"shear": [0.0, 1.0]}, "shear is a strength in [0, 1); got 1 in row 1"),
-        ({"theta_e": [0.0, 1.0], "shear": [0.1, 0.1]}, "without a lens (theta_e 0) the shear is 0"),
     ],
 )
 def test_a_lens_outside_its_range_is_refused_with_its_row(

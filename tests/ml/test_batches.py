@@ -125,6 +125,22 @@ def test_redrawn_rows_are_what_is_made_and_no_drawing_is_asked_for_twice() -> No
     assert min(before for _, before in asked[64:]) > 3
 
 
+def test_weights_and_kinds_go_with_their_stamps() -> None:
+    of_row = np.linspace(0.5, 1.0, 64, dtype=np.float32)
+    classes = ("lens", "control")
+    for crew in (Crew(), Crew(by_turns=2)):
+        source = replace(training(), weights=of_row, classes=classes, crew=crew)
+        for batch in source.batches(1):
+            np.testing.assert_array_equal(batch.weights, of_row[batch.stamp_ids - 1])
+            assert batch.classes.tolist() == [int(label == 0) for label in batch.labels]
+    plain = next(iter(training().batches(0)))
+    assert bool((plain.weights == 1).all())
+    assert bool((plain.classes == -1).all())
+    held = next(iter(replace(validation(), classes=("lens", "ring")).batches(0)))
+    assert held.classes.tolist() == [0, -1] * 4
+    assert bool((held.weights == 1).all())
+
+
 def test_validation_gives_every_stamp_once_unmoved_and_in_order() -> None:
     source = Fixed(rows(11), blobs(), 4, 16, NORMALISE)
     batches = list(source.batches(0))

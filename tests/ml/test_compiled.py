@@ -10,7 +10,7 @@ from manifest_builders import BANDS, SCALE
 from darkhaloscope.lensing import cpu
 from darkhaloscope.lensing.noise import standard_normal
 from darkhaloscope.ml import transforms
-from darkhaloscope.ml.painters import _COLUMNS, _PER_BAND, Batch, Camera, Ground
+from darkhaloscope.ml.paint_batch import _COLUMNS, _PER_BAND, Batch, Camera, Ground
 
 CAMERA = Camera(BANDS, SCALE, 16, "moffat", (2.8, 2.8, 2.8), (3500.0, 3500.0, 3500.0))
 NORMALISE = transforms.Normalisation("asinh", (0.01, 0.02, 0.5))

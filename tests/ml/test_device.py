@@ -147,8 +147,9 @@ def test_a_step_waits_for_nothing_and_sends_each_number_once(has_psfs: bool) -> 
         next(running)
     with Watched("meta") as second:
         next(running)
-    # the numbers; photon keys and order; positions, edges along x and y, sky; turns; labels
-    per_batch = 8 + 2 * has_psfs
+    # the numbers; parts; photon keys, order and places; positions, edges along x and y, sky; turns;
+    # labels
+    per_batch = 9 + 2 * has_psfs
     assert second.sent == per_batch
     assert first.sent >= per_batch  # constants too, which are kept
 

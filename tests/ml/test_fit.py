@@ -9,14 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from ml_builders import NORMALISE, blobs, recipe, rows, same, training, validation
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import ConfigError, DataError
-from darkhaloscope.ml import loop, networks
+from darkhaloscope.ml import heads, loop, networks
 from darkhaloscope.ml.batches import Batch, Drawn, Fixed, Plan, cut
 from darkhaloscope.ml.fit import Fitted, fit, precision_on
 from darkhaloscope.ml.pixel_table import Raw
@@ -80,6 +84,87 @@ def test_a_network_learns_32_stamps_by_heart(tmp_path: Path) -> None:
     )
     assert done.chosen.val_loss < 0.05
     assert done.chosen.val_auroc == 1.0
+
+
+def test_a_network_learns_to_tell_kinds_apart(tmp_path: Path) -> None:
+    kinds = ("lens", "ring", "control")
+    mix = dict.fromkeys(kinds, 1.0)
+    classes = heads.classes_of("kinds", mix)
+    source = Drawn(
+        rows(96, kinds=kinds), same, cut(blobs(), 16), Plan(16, 96, mix, 0, 16, 5), NORMALISE,
+        classes=classes,
+    )  # fmt: skip
+    judged = rows(48, kinds=kinds, first_id=10_001)
+    seen = Fixed(judged, blobs(), 16, 16, NORMALISE, classes=classes)
+    done = fit(
+        networks.make("small", bands=2, seed=1, outputs=3),
+        source,
+        seen,
+        recipe=recipe(max_epochs=8),
+        scratch=tmp_path,
+        device=Device(threads=1),
+    )
+    network = networks.make("small", bands=2, seed=1, outputs=3)
+    network.load_state_dict(done.best)
+    batches = list(seen.batches(0))
+    with torch.inference_mode():
+        outputs = torch.cat([network.eval()(batch.stamps) for batch in batches]).double()
+    found = [classes[place] for place in outputs.argmax(1).tolist()]
+    assert found == judged["kind"].to_pylist()
+    truth = [classes.index(kind) for kind in judged["kind"].to_pylist()]
+    p = softmax(outputs.numpy(), axis=1)
+    assert done.chosen.val_loss == pytest.approx(log_loss(truth, p, labels=range(3)), abs=1e-4)
+    assert done.chosen.val_loss < 0.2
+    assert done.chosen.val_auroc == 1.0
+    assert done.history[-1].train_loss < 0.2 < done.history[0].train_loss
+
+
+def weighted(weights: np.ndarray, table: pa.Table | None = None) -> Drawn:
+    source = training()
+    return replace(source, rows=source.rows if table is None else table, weights=weights)
+
+
+def test_the_label_of_a_stamp_of_weight_0_is_not_learnt(tmp_path: Path) -> None:
+    table = rows(64)
+    weights = np.ones(64, np.float32)
+    weights[::4] = 0
+    wrong = table["label"].to_numpy().copy()
+    wrong[::4] = 1 - wrong[::4]
+    mistaken = table.set_column(2, "label", pa.array(wrong, pa.int8()))
+    plain = training()
+
+    def make(part: pa.Table, how: Augmentation) -> Raw:
+        own = part.set_column(2, "label", table["label"].take(pc.index_in(
+            part["stamp_id"], value_set=table["stamp_id"].combine_chunks()
+        )))  # fmt: skip
+        return plain.make(own, how)
+
+    done = [
+        fitted(tmp_path / name, replace(weighted(weights, of), make=make), max_epochs=2)
+        for name, of in (("right", table), ("wrong", mistaken))
+    ]
+    assert same_weights(done[0].last, done[1].last)
+    assert done[0].history[-1].train_loss == done[1].history[-1].train_loss
+    heeded = replace(weighted(np.ones(64, np.float32), mistaken), make=make)
+    assert not same_weights(fitted(tmp_path / "heeded", heeded, max_epochs=2).last, done[0].last)
+
+
+def test_the_training_loss_is_the_mean_by_weight() -> None:
+    weights = np.random.default_rng(3).uniform(0.1, 1, 64).astype(np.float32)
+    source = weighted(weights)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(512, 1), torch.nn.Flatten(0))
+    module = loop.Training(network, source, validation(), recipe(positive_weight=2.0))
+    total, weight = 0.0, 0.0
+    for batch in source.batches(0):
+        module.training_step(batch, 0)
+        with torch.no_grad():
+            logits = network(batch.stamps.contiguous()).double()
+        label, by = batch.labels.double(), weights[batch.stamp_ids - 1].astype(np.float64)
+        each = torch.nn.functional.softplus(torch.where(label > 0, -logits, logits))
+        each = each * torch.where(label > 0, 2.0, 1.0)
+        total, weight = total + float(each.numpy() @ by), weight + by.sum()
+    assert module.mean_loss() == pytest.approx(total / weight, rel=1e-5)
+    assert module.stamps == 32
 
 
 def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Injections drawn while training: new each time, on the same galaxies, painted as stamps are."""
 
 from functools import partial
+from typing import Any
 
 import manifest_builders as mb
 import numpy as np
 import psf_builders as psfs
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -74,6 +76,45 @@ def test_each_further_time_gives_another_injection_on_the_same_galaxy(
     assert (theta_e[0] != theta_e[1])[is_lens & (before > 0)].all()
 
 
+def test_galaxies_as_observed_stay_as_they_are(
+    pixels: np.ndarray, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = np.array(rows["kind"].to_pylist(), dtype=object)
+    families = np.array(rows["family"].to_pylist(), dtype=object)
+    is_known, is_mined = kinds == "control", kinds == "companion"
+    families[is_known] = "look_alike"
+    kinds[is_mined] = "mined"
+    for name, values in (("kind", kinds), ("family", families)):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array(values.tolist()))
+    redraw = manifesting.redraw
+    asked: list[tuple[str, str]] = []
+
+    def watched(part: pa.Table, *args: Any, **kwargs: Any) -> pa.Table:
+        asked.extend(zip(part["kind"].to_pylist(), part["family"].to_pylist(), strict=True))
+        return redraw(part, *args, **kwargs)
+
+    monkeypatch.setattr(manifesting, "redraw", watched)
+    drawn = injections(pixels).redraw(rows, np.full(rows.num_rows, 3))
+    stays = is_known | is_mined
+    assert drawn.filter(pa.array(stays)).equals(rows.filter(pa.array(stays)))
+    is_same = drawn["stamp_id"].to_numpy() == rows["stamp_id"].to_numpy()
+    np.testing.assert_array_equal(is_same, stays)
+    assert asked
+    assert not any(kind == "mined" or family == "look_alike" for kind, family in asked)
+
+
+def test_nothing_is_painted_on_a_mined_galaxy(pixels: np.ndarray) -> None:
+    splits = mb.splits(N, split="train")
+    sky = manifesting.sky_rows(
+        manifesting.hosts_of(splits, mb.cutouts_head(splits), mb.BANDS), mb.BANDS
+    )
+    at = sky.schema.get_field_index("kind")
+    mined = sky.set_column(at, sky.schema.field(at), pa.array(["mined"] * N))
+    expected = hosts_of(mined, pixels)[:, :, 4:-4, 4:-4]
+    assert torch.equal(injections(pixels).make(mined).pixels, expected)
+
+
 def test_a_drawing_belongs_to_its_row_and_time(pixels: np.ndarray, rows: pa.Table) -> None:
     before = np.arange(rows.num_rows, dtype=np.int64) % 4
     whole = injections(pixels).redraw(rows, before)
@@ -124,6 +165,8 @@ def test_a_stamp_that_is_moved_is_painted_where_it_ends(
     pixels: np.ndarray, rows: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh, "Camera", partial(injection.Camera, plan=REFERENCE))
+    # Trails and ghosts leave the stamp: what they have in it depends on where it ends.
+    rows = rows.filter(pc.not_equal(rows["kind"], "artefact"))
     rows = rows.set_column(
         rows.schema.get_field_index("arc_snr_target"),
         "arc_snr_target",
@@ -138,7 +181,8 @@ def test_a_stamp_that_is_moved_is_painted_where_it_ends(
     expected = transforms.moved(whole, 64, moved)
     light = (expected - transforms.moved(hosts_of(rows, pixels), 64, moved)).amax((1, 2, 3))
     worst = (got - expected).abs().amax((1, 2, 3))
-    assert bool((worst <= 1e-6 + 2e-3 * light).all())
+    off = worst - 2e-3 * light
+    assert float(off.max()) <= 1e-6, rows["kind"][int(off.argmax())]
     is_control = torch.from_numpy(np.array(rows["kind"].to_pylist()) == "control")
     assert torch.equal(got[is_control], expected[is_control])
 

@@ -9,18 +9,21 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from astropy.io import fits
-from injection_builders import NOISY, QUIET, rows_of, untargeted, with_column
+from injection_builders import NOISY, QUIET, rows_of, untargeted, with_column, with_parts
 from manifest_builders import BANDS, KINDS, cutouts, cutouts_head, splits
 
 from darkhaloscope.core import units
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.data import pixels
+from darkhaloscope.lensing.parts import Form, part
 from darkhaloscope.lensing.render import REFERENCE
 from darkhaloscope.ml import injection
 from darkhaloscope.ml.injection import Camera, Injected, ground_visible
 from darkhaloscope.ml.painters import MAX_OTHER_BAND
 
 LIT = [kind for kind in KINDS if kind != "control"]
+OF_LIGHT = [kind for kind in LIT if kind != "artefact"]  # an artefact may be done to the pixels
+CUT = ("companion", "radial_arc", "scrambled")  # the arc's own source in pieces
 
 
 def hosts_and_pixels(rows: pa.Table, size: int = 80) -> tuple[pa.Table, np.ndarray]:
@@ -80,32 +83,31 @@ def test_what_is_added_is_the_injected_flux() -> None:
     added = (made.pixels.double() - before.double()).sum((2, 3))
     lit = torch.from_numpy(kinds_of(rows) != "control")
     torch.testing.assert_close(added[lit], made.injected_flux[lit].double(), rtol=1e-4, atol=2e-4)
-    assert bool((made.injected_flux[lit] > 0).all())
+    of_light = torch.from_numpy(np.isin(kinds_of(rows), OF_LIGHT))
+    assert bool((made.injected_flux[of_light] > 0).all())
 
 
+@pytest.mark.parametrize("kind", CUT)
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_companion_has_the_magnified_flux_of_its_lens(split: str) -> None:
-    rows = rows_of(12, kinds=("lens",))
+def test_pieces_of_a_source_have_the_magnified_flux_of_its_lens(split: str, kind: str) -> None:
+    rows = rows_of(12, kinds=(kind,))
+    rows = with_column(rows, "light_scale_max", None)
     if split == "test":  # not rescaled to a signal-to-noise ratio
         rows = untargeted(rows)
-    pairs = rows_of(12, kinds=("companion",))
-    inner = ("inner_radius_arcsec", "inner_phi_deg", "inner_share")
-    for name in ("shape_radius_arcsec", "shape_phi_deg", *inner):
-        rows = rows.set_column(rows.schema.get_field_index(name), name, pairs[name])
-    kind = rows.schema.get_field_index("kind")
-    companions = rows.set_column(kind, "kind", pairs["kind"])
-    lens, companion = paint(rows)[0], paint(companions)[0]
+    as_lens = with_column(with_column(rows, "kind", "lens"), "shape_parts", None)
+    lens, cut = paint(as_lens)[0], paint(rows)[0]
     lensed = 10 ** (-0.4 * (lens.src_mag - 22.5)) * lens.magnification[:, None]
-    flux = 10 ** (-0.4 * (companion.src_mag - 22.5))
+    flux = 10 ** (-0.4 * (cut.src_mag - 22.5))
     torch.testing.assert_close(flux, lensed, rtol=1e-4, atol=0)
-    seen = companion.injected_flux[:, 1] / companion.inside_share
+    seen = cut.injected_flux[:, 1] / cut.inside_share
     arc = lens.injected_flux[:, 1] / lens.inside_share
     torch.testing.assert_close(seen, arc, rtol=2e-3, atol=0)
-    assert bool(torch.isnan(companion.magnification).all())
+    assert bool(torch.isnan(cut.magnification).all())
 
 
 def test_training_light_of_every_kind_reaches_its_target_signal() -> None:
-    rows = rows_of(6, kinds=tuple(k for k in LIT if k != "companion"))
+    rows = rows_of(6, kinds=tuple(k for k in OF_LIGHT if k not in CUT))
+    rows = with_column(rows, "light_scale_max", None)
     made, _ = paint(rows)
     target = torch.tensor(rows["arc_snr_target"].to_numpy())
     in_g, best = made.arc_snr_mf[:, 0], made.arc_snr_mf.amax(1)
@@ -113,6 +115,20 @@ def test_training_light_of_every_kind_reaches_its_target_signal() -> None:
     torch.testing.assert_close(reached, target, rtol=1e-4, atol=0)
     assert bool((in_g > 0.999 * target).any())  # blue light reaches it in g
     assert bool((in_g < 0.999 * target).any())  # red light is held back by its brightest band
+
+
+@pytest.mark.parametrize("kind", OF_LIGHT)
+def test_no_light_is_scaled_beyond_what_leaves_its_host_a_target(kind: str) -> None:
+    rows = with_column(rows_of(6, kinds=(kind,)), "light_scale_max", None)
+    free = 10 ** (-0.4 * paint(rows)[0].src_mag)
+    plain = 10 ** (-0.4 * paint(untargeted(rows))[0].src_mag)
+    scale = (free / plain)[:, :1]
+    for most in (0.3, 1.7):
+        held = with_column(rows, "light_scale_max", most)
+        got = 10 ** (-0.4 * paint(held)[0].src_mag)
+        torch.testing.assert_close(got, plain * scale.clamp(max=most), rtol=1e-4, atol=0)
+        got = 10 ** (-0.4 * paint(untargeted(held))[0].src_mag)  # also where there is no target
+        torch.testing.assert_close(got, plain * min(1.0, most), rtol=1e-4, atol=0)
 
 
 def test_a_rescaled_source_says_its_new_magnitude() -> None:
@@ -145,7 +161,7 @@ def test_photon_noise_has_the_variance_of_the_injected_electrons() -> None:
 
 
 def test_light_sits_on_the_catalogue_centroid_and_not_on_the_stamps_centre() -> None:
-    rows = with_column(rows_of(5, kinds=("ring",)), "src_q", 1.0)
+    rows = with_parts(untargeted(rows_of(5, kinds=("ring",))), part(Form.RING, 1, 2.0, 0.4, 1.0))
     hosts, _ = hosts_and_pixels(rows)
     made, before = paint(rows)
     light = (made.pixels - before)[:, 1]

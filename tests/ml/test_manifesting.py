@@ -25,8 +25,10 @@ from pydantic import ValidationError
 from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.lensing.caustics import multiply_imaged
+from darkhaloscope.lensing.parts import PART
 from darkhaloscope.lensing.profiles import sie_deflection
-from darkhaloscope.ml import manifesting, roles
+from darkhaloscope.ml import manifesting, roles, shaping
+from darkhaloscope.survey.lrg import lrg_variants
 
 
 def hosts(n: int, *, split: str | None = None, fwhm_r: float = 1.0) -> pa.Table:
@@ -63,7 +65,7 @@ def test_ids_are_unique_over_kinds_copies_and_epochs() -> None:
     settled, some = config(sets={"train": plan}), hosts(20, split="train")
     epochs = [manifesting.draw(some, split="train", config=settled, epoch=e) for e in range(3)]
     ids = np.concatenate([column(rows, "stamp_id") for rows in epochs])
-    assert len(np.unique(ids)) == len(ids) == 3 * 3 * 7 * 20
+    assert len(np.unique(ids)) == len(ids) == 3 * 3 * len(KINDS) * 20
     theta_e = [column(of_kind(rows, "lens"), "theta_e_arcsec") for rows in epochs]
     assert not np.isin(theta_e[1], theta_e[0]).any()
 
@@ -104,30 +106,115 @@ def test_only_lenses_are_labelled_one_and_only_they_are_multiply_imaged() -> Non
     np.testing.assert_array_equal(inside, column(seen, "kind") == "lens")
 
 
-def test_a_companion_has_the_numbers_of_the_lens_that_it_names() -> None:
+@pytest.mark.parametrize("kind", shaping.COPIES)
+def test_a_copy_has_the_numbers_of_the_lens_that_it_names(kind: str) -> None:
     rows = manifesting.draw(hosts(30, split="train"), split="train", config=config())
-    lenses, companions = (of_kind(rows, kind) for kind in ("lens", "companion"))
-    at = pc.index_in(companions["pair_id"], value_set=lenses["stamp_id"].combine_chunks())
+    lenses, copies = (of_kind(rows, name) for name in ("lens", kind))
+    at = pc.index_in(copies["pair_id"], value_set=lenses["stamp_id"].combine_chunks())
     lenses = lenses.take(at)
-    for name in ("source_id", "src_mag_g", "src_r_eff_arcsec", "theta_e_arcsec", "src_x_arcsec"):
-        assert companions[name].combine_chunks().equals(lenses[name].combine_chunks())
-    assert lenses["shape_radius_arcsec"].null_count == lenses.num_rows
+    same = (
+        "source_id", "src_mag_g", "src_r_eff_arcsec", "theta_e_arcsec", "src_x_arcsec",
+        "arc_snr_target",
+    )  # fmt: skip
+    for name in same:
+        assert copies[name].combine_chunks().equals(lenses[name].combine_chunks())
+    for name in ("shape_radius_arcsec", "shape_parts", "shape_variant"):
+        assert lenses[name].null_count == lenses.num_rows
+        assert copies[name].null_count == 0
+    assert copies["light_scale_max"].null_count == copies.num_rows
 
 
-def test_a_companion_has_the_radii_and_the_shares_of_a_round_lenss_images() -> None:
-    rows = manifesting.draw(hosts(60, split="train"), split="train", config=config())
-    companions = of_kind(rows, "companion")
-    theta_e, outer = (column(companions, f"{n}_arcsec") for n in ("theta_e", "shape_radius"))
-    beta = np.hypot(*(column(companions, f"src_{axis}_arcsec") for axis in "xy"))
-    inner, share = column(companions, "inner_radius_arcsec"), column(companions, "inner_share")
-    np.testing.assert_allclose(outer, theta_e + beta, rtol=1e-5)
-    np.testing.assert_allclose(inner, np.maximum(theta_e - beta, 0), atol=1e-5)
-    magnified = (theta_e / beta + 1, np.maximum(theta_e / beta - 1, 0))
-    has_two = beta < theta_e
-    np.testing.assert_allclose(share[has_two], (magnified[1] / sum(magnified))[has_two], rtol=1e-4)
-    turn = np.abs(column(companions, "inner_phi_deg") - column(companions, "shape_phi_deg"))
-    assert turn.min() >= 80 - 1e-3
-    assert turn.max() <= 120 + 1e-3
+def test_every_look_alike_states_its_parts_and_layers_and_nothing_else_does() -> None:
+    rows = manifesting.draw(hosts(40, split="train"), split="train", config=config())
+    has_parts = rows["shape_parts"].is_valid().to_numpy()
+    kinds = column(rows, "kind")
+    of_parts = np.isin(kinds, (*shaping.PAINTED, *shaping.COPIES))
+    np.testing.assert_array_equal(has_parts, of_parts)
+    np.testing.assert_array_equal(rows["shape_variant"].is_valid().to_numpy(), of_parts)
+    lengths = pc.list_value_length(rows["shape_parts"]).drop_null().to_numpy()
+    assert (lengths % PART == 0).all()
+    assert lengths.min() >= PART
+    for band in BANDS:
+        share = rows[f"layer_share_{band}"]
+        np.testing.assert_array_equal(share.is_valid().to_numpy(), np.isin(kinds, shaping.PAINTED))
+        assert 0 <= pc.min(share).as_py() <= pc.max(share).as_py() <= 1
+
+
+def test_an_artefact_has_light_in_its_bands_alone() -> None:
+    rows = manifesting.draw(hosts(400, split="train"), split="train", config=config())
+    made = of_kind(rows, "artefact")
+    lit = np.stack([made[f"src_mag_{band}"].is_valid().to_numpy() for band in BANDS], 1)
+    variant = np.array(made["shape_variant"].to_pylist())
+    assert (lit[variant == "satellite"].sum(1) == 1).all()
+    assert lit[np.isin(variant, ("ghost", "spikes"))].all()
+    done_to_pixels = np.isin(variant, ("cosmic_ray", "bleed", "misregistered", "edge"))
+    assert not lit[done_to_pixels].any()
+    target = made["arc_snr_target"].is_valid().to_numpy()
+    np.testing.assert_array_equal(target, ~done_to_pixels)
+
+
+def passes(rows: pa.Table, some: pa.Table, scale: np.ndarray, variant: str) -> np.ndarray:
+    """Whether hosts with light that is scaled pass the cuts."""
+    host = some.take(pc.index_in(rows["target_id"], value_set=some["target_id"].combine_chunks()))
+    light_w1 = column(rows, "src_mag_z") - config().shapes.light_z_minus_w1
+    mags = {"r": column(rows, "src_mag_r"), "z": column(rows, "src_mag_z"), "w1": light_w1}
+    flux = {
+        band: 10 ** (-0.4 * (column(host, f"mag_{band}") - 22.5))
+        + scale * 10 ** (-0.4 * (mag - 22.5))
+        for band, mag in mags.items()
+    }
+    return lrg_variants(flux)[variant]
+
+
+HELD = ("ring", "spiral", "edge_on", "merger", "agn_jet")
+
+
+@pytest.mark.parametrize("variant", ["v2_baseline_dr10", "v3_color_relaxed"])
+def test_a_contaminant_of_a_physical_set_never_leaves_the_target_cuts(variant: str) -> None:
+    some, settled = targets_of(900, variant, "test"), config(target_variant=variant)
+    rows = of_kind(manifesting.draw(some, split="test", config=settled), *HELD)
+    assert rows.num_rows > 80
+    ones = np.ones(rows.num_rows)
+    assert passes(rows, some, ones, variant).all()
+    assert not passes(rows, some, 100 * ones, variant).all()  # so that the limit is at work
+    limit = rows["light_scale_max"].drop_null().to_numpy()
+    assert limit.min() >= 1
+
+
+def test_light_of_a_training_set_may_grow_to_the_edge_of_the_cuts_and_no_further() -> None:
+    variant = "v3_color_relaxed"
+    some = targets_of(300, variant, "train")
+    rows = of_kind(manifesting.draw(some, split="train", config=config()), *HELD)
+    rows = rows.filter(pc.is_valid(rows["light_scale_max"]))
+    limit = column(rows, "light_scale_max")
+    assert passes(rows, some, 0.999 * limit, variant).all()
+    assert not passes(rows, some, 1.001 * limit, variant).any()
+
+
+def targets_of(n: int, variant: str, split: str) -> pa.Table:
+    """Hosts that pass a variant's cuts; those of the builder have z - W1 of 1.2, here 1.8."""
+    some = hosts(n, split=split)
+    brighter = {"mag_w1": pc.subtract(some["mag_w1"], pa.scalar(0.6, pa.float32()))}
+    more = pa.scalar(10**0.24, pa.float32())
+    brighter["flux_w1_nmgy"] = pc.multiply(some["flux_w1_nmgy"], more)
+    for name, values in brighter.items():
+        some = some.set_column(some.schema.get_field_index(name), name, values)
+    flux = {b: 10 ** (-0.4 * (column(some, f"mag_{b}") - 22.5)) for b in ("r", "z", "w1")}
+    return some.filter(pa.array(lrg_variants(flux)[variant]))
+
+
+def test_cuts_on_fluxes_as_observed_see_the_light_through_the_dust() -> None:
+    some = hosts(60, split="train")
+    rows = of_kind(manifesting.draw(some, split="train", config=config()), "ring")
+    observed = some
+    for band in ("r", "z", "w1"):  # as `targets` has them where it does not deredden
+        at = observed.schema.get_field_index(f"mag_{band}")
+        dimmed = pc.add(observed[f"mag_{band}"], pa.scalar(-2.5 * np.log10(0.9), "float32"))
+        observed = observed.set_column(at, f"mag_{band}", dimmed)
+    seen = of_kind(manifesting.draw(observed, split="train", config=config()), "ring")
+    np.testing.assert_allclose(
+        column(seen, "light_scale_max"), column(rows, "light_scale_max"), rtol=1e-3
+    )  # the dust is grey here: host and light lose the same share
 
 
 def two_images(q: float, phi: float, shear: float, x: float, y: float) -> list[float]:
@@ -199,15 +286,16 @@ def test_weights_to_the_sky_give_each_kind_its_natural_share() -> None:
     for name, share in SKY_SHARES.items():
         got = weight[kind == name].sum() / len(weight)
         assert got == pytest.approx(share, rel=4 / np.sqrt((kind == name).sum())), name
-    assert set(weight[kind == "halo_ring"]) == {0.0}
+    for name in ("halo_ring", "radial_arc", "scrambled"):
+        assert set(weight[kind == name]) == {0.0}
     assert of_kind(rows, "lens")["sky_weight"].null_count == of_kind(rows, "lens").num_rows
 
 
 def test_weights_of_paired_sets_count_copies() -> None:
     settled = config(sets={"train": {**PAIRED, "copies": {"lens": 1, "control": 3, "ring": 1}}})
     rows = manifesting.draw(hosts(10, split="train"), split="train", config=settled)
-    assert set(column(of_kind(rows, "control"), "sky_weight")) == {0.9 / 0.75}
-    assert set(column(of_kind(rows, "ring"), "sky_weight")) == {0.001 / 0.25}
+    assert set(column(of_kind(rows, "control"), "sky_weight")) == {SKY_SHARES["control"] / 0.75}
+    assert set(column(of_kind(rows, "ring"), "sky_weight")) == {SKY_SHARES["ring"] / 0.25}
 
 
 def test_host_matched_controls_are_like_the_hosts_of_the_lenses_they_name() -> None:
@@ -268,7 +356,7 @@ def test_training_rows_have_a_target_signal_and_physical_rows_a_weight() -> None
     some, settled = hosts(100), config()
     train = manifesting.draw(some, split="train", config=settled)
     test = manifesting.draw(some, split="test", config=settled)
-    light = train.filter(pc.not_equal(train["kind"], "control"))
+    light = train.filter(pc.is_valid(train["src_mag_r"]))
     assert light["arc_snr_target"].null_count == 0
     assert pc.min_max(light["arc_snr_target"]).as_py()["min"] >= 15
     assert train["weight_population"].null_count == train.num_rows
@@ -304,7 +392,8 @@ def test_the_grid_is_that_of_its_name() -> None:
 
 
 def test_a_host_coloured_ring_has_the_hosts_colours() -> None:
-    shapes = {**config().shapes.model_dump(), "halo_ring_host_coloured_share": 1.0}
+    shapes = config().shapes.model_dump()
+    shapes["halo_ring"]["variants"] = {"host_coloured": 1.0}
     some = hosts(20, split="train")
     rows = of_kind(manifesting.draw(some, split="train", config=config(shapes=shapes)), "halo_ring")
     got = column(rows, "src_mag_g") - column(rows, "src_mag_z")
@@ -341,7 +430,7 @@ def test_no_host_and_one_host(n: int) -> None:
     for split in ("train", "test"):
         rows = manifesting.draw(hosts(n, split=split), split=split, config=config())
         checked = schemas.conform(rows, schemas.manifest(BANDS), where="test")
-        assert checked.num_rows >= (7 if n and split == "train" else 0)
+        assert checked.num_rows >= (len(KINDS) if n and split == "train" else 0)
 
 
 def test_a_set_that_is_not_planned_is_empty() -> None:
@@ -352,3 +441,83 @@ def test_a_set_that_is_not_planned_is_empty() -> None:
 def test_light_is_dimmed_by_the_dust_of_its_host() -> None:
     rows = manifesting.draw(hosts(3, split="train"), split="train", config=config())
     assert set(column(rows, "mw_transmission_g").round(6)) == {0.9}
+
+
+def look_alikes(some: pa.Table, *places: int, kind: str = "spiral") -> pa.Table:
+    """The galaxies at some places of a table, known to be of a kind."""
+    ids = some["target_id"].take(pa.array(places))
+    return pa.table({"target_id": ids, "kind": pa.repeat(kind, len(places))})
+
+
+def known(n: int, split: str, *places: int) -> tuple[pa.Table, pa.Table]:
+    """Hosts of which some are known look-alikes; those alone."""
+    targets = splits(n, split=split)
+    named = look_alikes(targets, *places)
+    return manifesting.hosts_of(targets, cutouts_head(targets), BANDS, look_alikes=named), named
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_known_look_alike_hosts_nothing_and_plays_its_kind_once(split: str) -> None:
+    some, named = known(30, split, 3, 8)
+    rows = manifesting.draw(some, split=split, config=config())
+    mine = rows.filter(pc.is_in(rows["target_id"], value_set=named["target_id"].combine_chunks()))
+    assert mine["kind"].to_pylist() == ["spiral"] * 2
+    assert mine["family"].to_pylist() == ["look_alike"] * 2
+    assert mine["label"].to_pylist() == [0, 0]
+    for name in ("source_id", "shape_parts", "src_mag_r", "pair_id"):
+        assert mine[name].null_count == 2
+    assert (rows["family"].to_pylist()).count("look_alike") == 2
+    assert len(pc.unique(rows["stamp_id"])) == rows.num_rows
+    assert schemas.conform(rows, schemas.manifest(BANDS), where="test").num_rows == rows.num_rows
+
+
+def test_rows_of_other_galaxies_do_not_depend_on_known_look_alikes() -> None:
+    with_known, named = known(30, "test", 3, 8)
+    rows = manifesting.draw(with_known, split="test", config=config())
+    without = manifesting.draw(hosts(30, split="test"), split="test", config=config())
+    of_others = [
+        table.filter(
+            pc.invert(pc.is_in(table["target_id"], value_set=named["target_id"].combine_chunks()))
+        )
+        for table in (rows, without)
+    ]
+    assert of_others[0].equals(of_others[1])
+
+
+def test_a_known_look_alike_stands_for_itself_on_the_sky() -> None:
+    some, _ = known(30, "test", 3)
+    rows = manifesting.draw(some, split="test", config=config())
+    (weight,) = rows.filter(pc.equal(rows["family"], "look_alike"))["sky_weight"].to_pylist()
+    assert weight == pytest.approx(1 - ONE_KIND_EACH["shares"]["lens"])
+    # Against the others: all negatives of n galaxies weigh as much as n galaxies that stand for
+    # themselves, so far as the kinds add up to the sky.
+    many = manifesting.draw(hosts(4000, split="test"), split="test", config=config())
+    total = np.nansum(column(many, "sky_weight")) / 4000
+    assert total == pytest.approx(weight * sum(SKY_SHARES.values()), rel=0.1)
+
+
+def test_training_takes_a_known_look_alike_as_it_is_every_time() -> None:
+    some, _ = known(12, "train", 4)
+    first = manifesting.draw(some, split="train", config=config())
+    again = manifesting.redraw(first, some, config=config(), epoch=2)
+    is_known = pc.equal(first["family"], "look_alike")
+    assert again.filter(is_known).equals(first.filter(is_known))
+    assert again["kind"].equals(first["kind"])
+    later = manifesting.draw(some, split="train", config=config(), epoch=1)
+    assert "look_alike" not in later["family"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["lens", "ring"], "lens is no kind of them"),
+        (["halo_ring", "ring"], "halo_ring is no kind of them"),
+        (["ring", "spiral"], "1 galaxies are named more than once"),
+    ],
+)
+def test_look_alikes_that_cannot_be_are_refused(kinds: list[str], message: str) -> None:
+    targets = splits(4)
+    places = [0, 0] if "more than once" in message else [0, 1]
+    named = pa.table({"target_id": targets["target_id"].take(pa.array(places)), "kind": kinds})
+    with pytest.raises(DataError, match=message):
+        manifesting.hosts_of(targets, cutouts_head(targets), BANDS, look_alikes=named)

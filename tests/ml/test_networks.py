@@ -37,6 +37,15 @@ def test_logits_have_one_value_a_stamp_in_float32(name: str, count: int) -> None
     assert logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["small", "resnet18"])
+def test_with_more_outputs_there_is_a_value_a_kind(name: str) -> None:
+    network = networks.make(name, bands=2, seed=1, outputs=4).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = network(torch.randn(3, 2, 64, 64))
+    assert found.shape == (3, 4)
+    assert found.dtype == torch.float32
+
+
 def test_equal_seeds_give_equal_weights_and_disturb_no_other_draw() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)

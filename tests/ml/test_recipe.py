@@ -5,11 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ml_builders import recipe
 from sklearn.metrics import log_loss, roc_auc_score
 
 from darkhaloscope.core.errors import DataError
-from darkhaloscope.ml.recipe import Epoch, validation_figures
+from darkhaloscope.ml import heads
+from darkhaloscope.ml import recipe as recipes
+from darkhaloscope.ml.recipe import Epoch
+
+
+def validation_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Of a binary head, as training has them."""
+    outputs, known = (torch.from_numpy(v).double() for v in (logits, labels))
+    losses = heads.losses(outputs, known, torch.full(labels.shape, -1))
+    return recipes.validation_figures(logits, labels, losses.numpy())
 
 
 def epochs(losses: list[float], completeness: list[float] | None = None) -> list[Epoch]:

@@ -1,6 +1,7 @@
 """A saved model comes back as it was, and refuses what it was not trained on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,52 @@ def test_a_model_comes_back_with_the_same_logits_and_description(tmp_path: Path)
     torch.testing.assert_close(model.logits(PIXELS, SKY), expected, rtol=0, atol=1e-6)
     assert model.description.normalisation == NORMALISE
     assert (model.description.epoch, model.description.training_digest) == (2, "abc")
+
+
+CLASSES = ("lens", "control", "ring")
+
+
+def test_kinds_are_a_softmax_and_the_logit_is_that_of_its_lens(tmp_path: Path) -> None:
+    model = saved.load(saved_model(tmp_path, classes=CLASSES))
+    found = model.kinds(PIXELS, SKY)
+    assert found is not None
+    assert found.shape == (5, 3)
+    p = found.double().exp()
+    torch.testing.assert_close(p.sum(1), torch.ones(5).double(), rtol=0, atol=1e-6)
+    expected = (p[:, 0] / (1 - p[:, 0])).log().float()
+    torch.testing.assert_close(model.logits(PIXELS, SKY), expected, rtol=1e-5, atol=1e-5)
+    assert json.loads((tmp_path / "model.json").read_text())["classes"] == list(CLASSES)
+
+
+def test_a_binary_model_tells_no_kinds_apart(tmp_path: Path) -> None:
+    model = saved.load(saved_model(tmp_path))
+    assert model.description.classes == ()
+    assert model.kinds(PIXELS, SKY) is None
+
+
+def test_a_model_of_the_first_format_still_loads(tmp_path: Path) -> None:
+    expected = saved.load(saved_model(tmp_path)).logits(PIXELS, SKY)
+    path = tmp_path / "model.json"
+    stated = json.loads(path.read_text())
+    del stated["classes"]
+    path.write_text(json.dumps({**stated, "format": 1}))
+    model = saved.load(tmp_path)
+    assert model.description.classes == ()
+    assert torch.equal(model.logits(PIXELS, SKY), expected)
+
+
+@pytest.mark.parametrize(("name", "width"), [("small", 128), ("resnet18", 512)])
+def test_features_are_what_the_last_layer_sees(tmp_path: Path, name: str, width: int) -> None:
+    weights = networks.make(name, bands=2, seed=4, outputs=3).state_dict()
+    about = saved.load(saved_model(tmp_path)).description
+    saved.save(tmp_path, replace(about, network=name, classes=CLASSES), weights, weights)
+    model = saved.load(tmp_path)
+    found = model.features(PIXELS, SKY)
+    assert found.shape == (5, width)
+    assert found.dtype == torch.float32
+    last = [value for key, value in weights.items() if key.startswith("head.")][-2:]
+    outputs = torch.log_softmax(found @ last[0].T + last[1], 1)
+    torch.testing.assert_close(outputs, model.kinds(PIXELS, SKY), rtol=0, atol=1e-5)
 
 
 def test_a_larger_cutout_is_scored_by_its_central_stamp(tmp_path: Path) -> None:
@@ -74,12 +121,16 @@ def test_a_pixel_that_is_not_finite_is_named_not_scored(tmp_path: Path) -> None:
     pixels[3, 0, 2, 2] = torch.nan
     with pytest.raises(DataError, match="not finite in rows 3 of"):
         saved.load(saved_model(tmp_path)).logits(pixels, SKY)
+    model = saved.load(saved_model(tmp_path, classes=CLASSES))
+    for see in (model.logits, model.kinds, model.features):
+        with pytest.raises(DataError, match="not finite in rows 3 of"):
+            see(pixels, SKY)
 
 
 def test_weights_are_no_pickle_and_the_description_is_plain_json(tmp_path: Path) -> None:
     folder = saved_model(tmp_path, normalisation=Normalisation("first_run", (1.0, 1.0)))
     stated = json.loads((folder / "model.json").read_text())
-    assert stated["format"] == 1
+    assert stated["format"] == 2
     assert stated["bands"] == ["g", "r"]
     assert stated["normalisation"] == {"name": "first_run", "softening_nmgy": [1.0, 1.0]}
     assert (folder / "model.safetensors").read_bytes()[8:9] == b"{"
@@ -98,8 +149,9 @@ def test_the_weights_of_the_last_epoch_can_be_asked_for(tmp_path: Path) -> None:
     [
         ("model.json", None, "cannot be read"),
         ("model.json", "{", "cannot be read"),
-        ("model.json", '{"format": 2}', "format 2; this version reads format 1"),
+        ("model.json", '{"format": 3}', "format 3; this version reads formats 1 and 2"),
         ("model.json", '{"format": 1, "network": "small"}', "lacks a field"),
+        ("model.json", '{"format": 2, "network": "small"}', "lacks a field"),
         ("model.safetensors", None, "cannot be read"),
         ("model.safetensors", "short", "cannot be read"),
     ],

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from run_builders import DHS, contents, dhs, tiny_tables, write_run
 
 from darkhaloscope.core import schemas
+from darkhaloscope.data import store
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -40,12 +40,14 @@ def table(root: Path, name: str) -> pa.Table:
     folder = root / "demo" / name
     own = folder / f"{name}.parquet"
     files = [own] if own.exists() else sorted(folder.rglob("*.parquet"))
-    return pa.concat_tables([pq.read_table(f, partitioning=None) for f in files])
+    files = files or sorted(folder.rglob("round=*.json"))
+    return pa.concat_tables([store.read(str(f)) for f in files])
 
 
 def test_every_stage_leaves_a_table_of_its_schema(finished: Path) -> None:
     for name, schema in schemas.BY_NAME.items():
-        schemas.conform(table(finished, name), schema(("g", "r", "z")), where=name)
+        if name != "mined":  # this run has no rounds
+            schemas.conform(table(finished, name), schema(("g", "r", "z")), where=name)
 
 
 def test_every_usable_target_is_scored_once_and_every_one_is_ranked(finished: Path) -> None:

@@ -73,6 +73,11 @@ def changed(section: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**section, **changes}
 
 
+def shaped(kind: str, **changes: Any) -> dict[str, Any]:
+    """The shapes, with some settings of one kind changed."""
+    return {**SHAPES, kind: {**SHAPES[kind], **changes}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -96,8 +101,23 @@ def changed(section: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ),
         ({"sky_shares": {"control": 0.9}}, "sky_shares must say how common"),
         ({"sky_shares": {**SKY_SHARES, "control": 0.99}}, "over 1"),
-        ({"shapes": changed(SHAPES, halo_ring_fwhm_over_psf=span(1.0, 2.0))}, "Einstein ring"),
-        ({"shapes": changed(SHAPES, ring_q=span(0.5, 1.5))}, "minor over major axis"),
+        ({"shapes": shaped("halo_ring", fwhm_over_psf=span(1.0, 2.0))}, "Einstein ring"),
+        ({"shapes": shaped("ring", q=span(0.5, 1.5))}, "minor over major axis"),
+        ({"shapes": shaped("ring", q=span(0.5, 1.0))}, "round, centred ring is an Einstein ring"),
+        ({"shapes": shaped("ring", width_over_radius=span(0.05, 0.2))}, "Einstein ring"),
+        ({"shapes": shaped("ring", offset_over_radius=span(0.0, 0.5))}, "0.15 or more"),
+        ({"shapes": shaped("spiral", pitch_deg=span(0.0, 90.0))}, "within 0 and 90"),
+        ({"shapes": shaped("spiral", young_share_r=span(0.5, 1.5))}, "within 0 and 1"),
+        ({"shapes": shaped("merger", variants={"tails": 0.5})}, "must add up to 1"),
+        ({"shapes": shaped("artefact", ghost_distance_over_radius=span(0.1, 1.0))}, "0.3 or more"),
+        ({"shapes": shaped("companion", turn_deg=span(80.0, 170.0))}, "two images of a lens"),
+        ({"shapes": shaped("radial_arc", shear=span(0.0, 0.5))}, "no stretch to be seen"),
+        ({"shapes": shaped("scrambled", turned_deg=span(20.0, 90.0))}, "within 45 and 90"),
+        ({"shapes": shaped("scrambled", inner_over_outer=span(0.5, 1.0))}, "at most 0.9"),
+        (
+            {"sky_shares": {**SKY_SHARES, "control": 0.8, "scrambled": 0.001}},
+            "a counterfactual that no survey",
+        ),
         ({"training": changed(BROAD, theta_e_arcsec=span(2.0, 1.0))}, "is above high"),
         ({"training": changed(BROAD, arc_snr_g=span(0.0, 10.0))}, "above 0"),
         ({"training": {"prior": "grid_large", "lens_q": span(0.5, 1)}}, "grid_small"),

@@ -1,6 +1,7 @@
 """The stage trains on what it is told to, publishes what scores needs, and survives a kill."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import psf_builders as psfs
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from darkhaloscope.core import schemas
 from darkhaloscope.core.contracts import Device, Scratch, TrainedModel
@@ -19,7 +22,8 @@ from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.model import ModelConfig
 from darkhaloscope.core.settings.scores import ScoresConfig
 from darkhaloscope.data.pixels import Layout, encode
-from darkhaloscope.ml import fresh, manifesting, saved
+from darkhaloscope.ml import fresh, manifesting, pixel_table, saved
+from darkhaloscope.ml.batches import Drawn
 from darkhaloscope.ml.pixel_table import Raw
 from darkhaloscope.ml.transforms import Augmentation
 from darkhaloscope.stages import model, scores
@@ -41,6 +45,7 @@ SETTINGS: dict[str, Any] = {
     },
     "seed": 1,
     "network": "small",
+    "head": "binary",
     "data": "cutouts",
     "normalisation": "asinh",
     "softening_nmgy": {"g": 0.004, "r": 0.006, "z": 0.015},
@@ -208,6 +213,199 @@ def test_a_stage_that_was_killed_ends_as_if_it_had_not_been(
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
+NEGATIVES, REVIEWED = (1, 4, 7), 2  # places of galaxies of train
+MINED_MIX = {"lens": 0.4, "control": 0.3, "companion": 0.1, "mined": 0.2}
+
+
+def mined_of(made: dict[str, Any], *places: int, use: str = "negative") -> pa.Table:
+    """Rows of `mined`, one a galaxy, each with its own weight."""
+    n = len(places)
+    ids = made["splits"]["target_id"].to_numpy()[list(places)]
+    columns = {
+        "target_id": ids,
+        "round": np.zeros(n),
+        "use": [use] * n,
+        "weight": 1 - np.array(places) / 100,
+        "test_sha256": ["abc"] * n,
+    }
+    return mb.table(columns, schemas.mined(mb.BANDS), n)
+
+
+def both_uses(made: dict[str, Any]) -> pa.Table:
+    """Negatives, and one galaxy that is up for review."""
+    return pa.concat_tables([mined_of(made, *NEGATIVES), mined_of(made, REVIEWED, use="review")])
+
+
+class Seen(Exception):  # noqa: N818
+    """Carries what would be trained on."""
+
+
+def batches_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: ModelConfig, **changed: Any
+) -> Drawn:
+    """What a training would be fed with, instead of the training."""
+
+    def caught(network: Any, training: Drawn, *args: Any, **kwargs: Any) -> None:
+        raise Seen(training)
+
+    monkeypatch.setattr(model, "fit", caught)
+    with pytest.raises(Seen) as raised:
+        trained(folder, settings, **changed)
+    found: Drawn = raised.value.args[0]
+    return found
+
+
+@pytest.mark.parametrize("data", ["cutouts", "stamps"])
+def test_mined_galaxies_enter_with_their_share_and_weight_as_observed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    made, stored = tables()
+    mix = {"lens": 0.4, "control": 0.4, "mined": 0.2}
+    settings = config(mix=mix, data=data, epoch_stamps=40, max_shift_px=0)
+    source = batches_of(tmp_path, monkeypatch, settings, mined=both_uses(made))
+    ids = made["splits"]["target_id"].to_numpy()
+    rows = made["manifest"].filter(pc.equal(made["manifest"]["kind"], "sky"))
+    galaxy = dict(zip(rows["stamp_id"].to_pylist(), rows["target_id"].to_pylist(), strict=True))
+    sky = torch.zeros(1, 3)
+    often: Counter[int] = Counter()
+    for epoch in (0, 1):  # in the second everything else is drawn again
+        for batch in source.batches(epoch):
+            for row, stamp in enumerate(batch.stamp_ids.tolist()):
+                if stamp not in galaxy:
+                    assert float(batch.weights[row]) == 1
+                    continue
+                place = ids.tolist().index(galaxy[stamp])
+                often[place] += 1
+                assert float(batch.labels[row]) == 0
+                assert float(batch.weights[row]) == pytest.approx(1 - place / 100)
+                plain = torch.from_numpy(stored.pixels[galaxy[stamp]][None, :, 8:72, 8:72])
+                expected = source.normalise(plain, sky)[0].flatten(1).sort().values
+                found = batch.stamps[row].flatten(1).sort().values
+                torch.testing.assert_close(found, expected)  # but for how it is turned
+    assert set(often) == set(NEGATIVES)
+    assert sum(often.values()) == 2 * 8
+    assert max(often.values()) - min(often.values()) <= 2
+
+
+def test_reviewed_galaxies_are_not_trained_on_under_any_injection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = tables()
+    reviewed = mined_of(made, REVIEWED, use="review")
+    source = batches_of(tmp_path, monkeypatch, config(), mined=reviewed)
+    gone = made["splits"]["target_id"][REVIEWED].as_py()
+    held = set(source.rows["target_id"].to_pylist())
+    assert held == set(made["splits"]["target_id"].to_pylist()[:N]) - {gone}
+    assert source.plan.mix == SETTINGS["mix"]
+
+
+def test_a_round_may_begin_with_the_weights_of_the_round_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = trained(tmp_path / "round-0")
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def caught(network: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        seen.append({name: value.clone() for name, value in network.state_dict().items()})
+        raise Seen
+
+    monkeypatch.setattr(model, "fit", caught)
+    for start in ("previous", "afresh"):
+        with pytest.raises(Seen):
+            trained(
+                tmp_path / start,
+                config(round_start=start),
+                model=TrainedModel("small", first),
+                partition="small/round=1",
+            )
+    before = load_file(first / "model.safetensors")
+    torch.testing.assert_close(seen[0], before, rtol=0, atol=0)
+    weight = "head.weight" if "head.weight" in before else next(iter(before))
+    assert not torch.equal(seen[1][weight], before[weight])
+
+
+def test_no_round_sees_an_injection_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    for k in (0, 1):
+        source = batches_of(tmp_path / str(k), monkeypatch, config(), partition=f"small/round={k}")
+        drawn.append({i for b in source.batches(0) for i in b.stamp_ids.tolist()})
+    assert len(drawn[0]) > 10
+    assert not drawn[0] & drawn[1]
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_in_the_first_round_the_share_of_mined_goes_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_table: bool
+) -> None:
+    made, _ = tables()
+    mined = mined_of(made, 1)[:0] if has_table else None
+    settings = config(mix=MINED_MIX, epoch_stamps=80)
+    source = batches_of(tmp_path, monkeypatch, settings, mined=mined)
+    kinds = dict(zip(*(source.rows[c].to_pylist() for c in ("stamp_id", "kind")), strict=True))
+    order = source.plan.order(
+        np.array(list(kinds.values())), np.array(list(kinds)), epoch=0
+    ).tolist()
+    found = Counter(list(kinds.values())[at] for at in order)
+    assert found == {"lens": 40, "control": 30, "companion": 10}
+
+
+def test_a_mix_that_names_no_mined_is_not_given_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = tables()
+    source = batches_of(tmp_path, monkeypatch, config(), mined=mined_of(made, *NEGATIVES))
+    assert "mined" not in source.rows["kind"].to_pylist()
+
+
+def test_a_mined_galaxy_of_another_split_refuses_the_round(tmp_path: Path) -> None:
+    made, _ = tables()
+    target = made["splits"]["target_id"][N].as_py()
+    with pytest.raises(DataError, match=f"1 of val .target_id {target}.*run again"):
+        trained(tmp_path, config(mix=MINED_MIX), mined=mined_of(made, N))
+
+
+def test_a_round_that_was_killed_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mined = both_uses(tables()[0])
+    settings = config(mix=MINED_MIX, head="kinds", epoch_stamps=80)
+    whole, _ = trained(tmp_path / "one", settings, mined=mined)
+    plain, calls = fresh.Injections.make, []
+
+    def make(injections: fresh.Injections, rows: pa.Table, how: Augmentation) -> Raw:
+        calls.append(rows.num_rows)
+        if len(calls) == 5:
+            raise KeyError("killed")
+        return plain(injections, rows, how)
+
+    monkeypatch.setattr(fresh.Injections, "make", make)
+    with pytest.raises(KeyError, match="killed"):
+        trained(tmp_path / "two", settings, mined=mined)
+    again, _ = trained(tmp_path / "two", settings, mined=mined)
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    about = json.loads((again / "model.json").read_text())
+    assert about["classes"] == ["lens", "control", "companion"]
+    without, _ = trained(tmp_path / "three", settings)
+    name = "last.safetensors"
+    assert (without / name).read_bytes() != (whole / name).read_bytes()
+
+
+def test_stamps_kept_in_files_are_trained_on_as_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix = {"lens": 0.4, "control": 0.4, "mined": 0.2}
+    settings, mined = config(data="stamps", mix=mix), mined_of(tables()[0], *NEGATIVES)
+    held, _ = trained(tmp_path / "memory", settings, mined=mined)
+    monkeypatch.setattr(pixel_table, "IN_MEMORY_BYTES", 0)
+    filed, _ = trained(tmp_path / "files", settings, mined=mined)
+    assert len(list((tmp_path / "files").glob("*_id.*pixels"))) == 3
+    name = "last.safetensors"
+    assert (filed / name).read_bytes() == (held / name).read_bytes()
+
+
 def test_no_training_row_of_a_kind_of_the_mix_is_an_error(tmp_path: Path) -> None:
     made, _ = tables()
     lenses = made["manifest"].filter(pc.not_equal(made["manifest"]["kind"], "companion"))
@@ -258,6 +456,13 @@ def test_the_first_runs_recipe_can_be_expressed() -> None:
         ({"mix": {"lens": 1.0, "sky": 1.0}}, "names .'sky'."),
         ({"mix": {"lens": 1.0, "controll": 1.0}}, "names .'controll'."),
         ({"mix": {"lens": 1.0, "control": -1.0, "ring": 3.0}}, ">= 0"),
+        ({"mix": {"lens": 1.0, "mined": 1.0}}, "also where none are mined"),
+        ({"mix": {"lens": 0.5, "control": 0.47, "halo_ring": 0.03}}, "halo_ring is 3 % of"),
+        (
+            {"mix": {"lens": 0.4, "control": 0.38, "halo_ring": 0.02, "mined": 0.2}},
+            "halo_ring is 2.5 % of the mix without mined",
+        ),
+        ({"head": "softmax"}, "kinds"),
         ({"epoch_stamps": 4}, "does not fill a batch of 8"),
         ({"learning_rate": 0}, "greater than 0"),
         ({"network": "vgg"}, "small"),
@@ -267,6 +472,18 @@ def test_the_first_runs_recipe_can_be_expressed() -> None:
 def test_settings_that_cannot_train_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(**changes)
+
+
+def test_the_head_is_a_choice_that_has_to_be_stated() -> None:
+    without = {name: value for name, value in SETTINGS.items() if name != "head"}
+    with pytest.raises(ValidationError, match="head\n  Field required"):
+        ModelConfig.model_validate(without)
+
+
+def test_two_percent_of_halo_rings_may_be_trained_on() -> None:
+    mix = {"lens": 0.4, "control": 0.58, "halo_ring": 0.02}
+    assert config(mix=mix).mix == mix
+    assert config(mix={**mix, "mined": 0.2}).mix["mined"] == 0.2
 
 
 def test_the_stage_reads_no_pixels_through_its_tables() -> None:

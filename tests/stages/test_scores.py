@@ -13,6 +13,7 @@ from darkhaloscope.core.contracts import Device, TrainedModel
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.scores import ScoresConfig
 from darkhaloscope.data.pixels import encode
+from darkhaloscope.ml import saved
 from darkhaloscope.stages import scores
 
 
@@ -33,6 +34,19 @@ def test_the_batch_changes_no_logit(model: TrainedModel, batch_rows: int) -> Non
     got = scored(model, batch_rows, stamps=stamps(10))
     np.testing.assert_allclose(got["logit"].to_numpy(), whole["logit"].to_numpy(), atol=1e-5)
     assert got.drop_columns("logit").equals(whole.drop_columns("logit"))
+
+
+def test_a_network_that_tells_kinds_apart_is_scored_by_its_lens(tmp_path: Path) -> None:
+    model = TrainedModel("demo", saved_model(tmp_path, classes=("lens", "control", "ring")))
+    table = stamps(6)
+    sky = np.stack([table[f"sky_median_{b}_nmgy"].to_numpy() for b in BANDS], 1)
+    pixels = np.stack([np.frombuffer(stamp, np.float32) for stamp in table["pixels"].to_pylist()])
+    seen = torch.from_numpy(pixels.reshape(6, 2, 16, 16)), torch.from_numpy(sky)
+    kinds = saved.load(model.folder).kinds(*seen)
+    assert kinds is not None
+    p = kinds[:, 0].double().exp().numpy()
+    found = scored(model, stamps=table)["logit"].to_numpy()
+    np.testing.assert_allclose(found, np.log(p / (1 - p)), atol=1e-4)
 
 
 def test_the_order_of_rows_changes_no_logit(model: TrainedModel) -> None:

@@ -35,10 +35,11 @@ PRESET = "demo.toml"
 NOISE_NMGY = {"g": 0.003, "r": 0.004, "z": 0.010}
 PSFSIZE_ARCSEC = {"g": 1.41, "r": 1.31, "z": 1.24}
 HOST_MAG = {"g": (20.0, 22.5), "r": (18.2, 20.6), "z": (17.0, 19.5)}
+Z_MINUS_W1 = 1.2  # within the target cuts
 N_EXPOSURES = 4.0
 TRANSMISSION = 0.9
 _SEED = 20261124
-_BY_NAME = ("sky_shares", "copies", "shares", "kinds")
+_BY_NAME = ("sky_shares", "copies", "shares", "kinds", "variants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ def training_set(galaxies: int, *, steps: int, device: Device) -> TrainingSet:
     scale, size = preset["survey"]["pixel_scale_arcsec"], preset["cutouts"]["size_px"]
     model = preset["model"]["small"]
     preset["manifest"]["sources"] |= {"kinds": {"sersic": 1.0}, "bank": None}
-    drawing: Any = _record({**preset["manifest"], "bands": bands, "pixel_scale_arcsec": scale})
+    handed = {"bands": bands, "pixel_scale_arcsec": scale}
+    handed["target_variant"] = preset["targets"]["variant"]
+    drawing: Any = _record({**preset["manifest"], **handed})
     painting: Any = SimpleNamespace(
         **preset["stamps"],
         bands=bands,
@@ -140,6 +143,7 @@ def _splits(count: int, bands: tuple[str, ...]) -> pa.Table:
     """Bright red galaxies of the train split."""
     ids = (np.int64(9010) << 42) + np.arange(count, dtype=np.int64)
     mags = {band: _drawn(ids, f"mag_{band}", *HOST_MAG[band]) for band in bands}
+    mags["w1"] = mags["z"] - Z_MINUS_W1
     columns: dict[str, Any] = {
         "target_id": ids,
         "split": ["train"] * count,

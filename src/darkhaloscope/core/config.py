@@ -14,12 +14,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from darkhaloscope.core import faults
 from darkhaloscope.core.errors import ConfigError
+from darkhaloscope.core.settings.audit import AuditConfig
 from darkhaloscope.core.settings.base import Model, StageConfig
 from darkhaloscope.core.settings.candidates import CandidatesConfig
 from darkhaloscope.core.settings.cutouts import CutoutsConfig
 from darkhaloscope.core.settings.gates import GatesConfig
 from darkhaloscope.core.settings.images import ImagesConfig
 from darkhaloscope.core.settings.manifest import ManifestConfig
+from darkhaloscope.core.settings.mined import MinedConfig
 from darkhaloscope.core.settings.model import ModelConfig
 from darkhaloscope.core.settings.report import ReportConfig
 from darkhaloscope.core.settings.scores import ScoresConfig
@@ -39,12 +41,19 @@ _SECTIONS = (
     "stamps",
     "gates",
     "scores",
+    "mined",
+    "audit",
     "selection",
     "report",
     "candidates",
 )
 _CONVENTIONS = ("bands", "pixel_scale_arcsec")  # of [survey], handed to every section
 _ADDRESSES = ("root", "cache_folder")
+_LISTS = {  # of positions
+    "mined": ("known_lenses", "grades", "false_positives"),
+    "audit": ("real_lenses",),
+    "report": ("planted_lenses",),
+}
 
 
 class TilesConfig(Model):
@@ -75,6 +84,10 @@ class RunConfig(Model):
     model: dict[str, ModelConfig] = Field(min_length=1)
     """Networks to train, by name: `[model.NAME]`."""
     scores: ScoresConfig
+    mined: MinedConfig | None = None
+    """Rounds of training on what the network takes for lenses; left out: round 0 alone."""
+    audit: AuditConfig | None = None
+    """Checks of the trained network; left out: none are made."""
     selection: SelectionConfig
     report: ReportConfig
     candidates: CandidatesConfig
@@ -98,11 +111,14 @@ class RunConfig(Model):
         beta = raw["cutouts"].get("psf_beta") if isinstance(raw.get("cutouts"), dict) else None
         if isinstance(raw.get("stamps"), dict) and isinstance(beta, dict):
             raw["stamps"]["psf_beta"] = [beta.get(band) for band in shared.get("bands", ())]
-        if isinstance(raw.get("gates"), dict):
-            handed = {k: raw[k] for k in ("manifest", "stamps", "splits") if k in raw}
-            raw["gates"] = {**raw["gates"], **handed, "models": _seen_as(raw.get("model"))}
-        if isinstance(raw.get("selection"), dict):
-            raw["selection"] = {**raw["selection"], **_of_lenses_counted(raw)}
+        targets = raw.get("targets")
+        if isinstance(raw.get("manifest"), dict) and isinstance(targets, dict):
+            raw["manifest"]["target_variant"] = targets.get("variant")
+        raw |= _beside(raw)
+        mined = raw.get("mined")
+        if isinstance(raw.get("report"), dict) and isinstance(mined, dict):
+            own = mined.get("model") == raw["report"].get("model")
+            raw["report"] = {**raw["report"], **({"mined": mined} if own else {})}
         if isinstance(raw.get("model"), dict):
             shared |= {k: raw[k] for k in ("manifest", "stamps") if k in raw}
             raw["model"] = {
@@ -112,12 +128,30 @@ class RunConfig(Model):
 
     @model_validator(mode="after")
     def _models_exist(self) -> "RunConfig":
-        for name in ("selection", "report", "candidates"):
+        for name in ("mined", "selection", "report", "candidates"):
             section = getattr(self, name)
-            if section.model not in self.model:
+            if section is not None and section.model not in self.model:
                 raise ValueError(
                     f"{name}.model: {section.model!r} is not one of {sorted(self.model)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _mined_are_learnt_from(self) -> "RunConfig":
+        if self.mined is not None and not self.model[self.mined.model].mix.get("mined", 0) > 0:
+            raise ValueError(
+                f"mined.model: the mix of model.{self.mined.model} has no share of `mined`, so "
+                "that nothing would be learnt from what is mined"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_say_how_they_begin(self) -> "RunConfig":
+        if self.mined is not None and self.model[self.mined.model].round_start is None:
+            raise ValueError(
+                f"model.{self.mined.model}.round_start: rounds of mining begin `afresh` or with "
+                "the weights of the `previous` one; state which"
+            )
         return self
 
     @model_validator(mode="after")
@@ -180,7 +214,10 @@ def parse(raw: Mapping[str, Any], *, folder: Path, where: str) -> RunConfig:
         survey = tables["survey"]
         at = {k: absolute(survey[k], folder) for k in _ADDRESSES if isinstance(survey.get(k), str)}
         tables["survey"] = {**survey, **at}
-    tables = _with_absolute_catalogues(tables, folder)
+    tables = _with_absolute_look_alikes(_with_absolute_catalogues(tables, folder), folder)
+    for name, keys in _LISTS.items():
+        if isinstance(tables.get(name), dict):
+            tables[name] = {**tables[name], **_absolute_lists(tables[name], keys, folder)}
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
@@ -204,6 +241,32 @@ def _with_absolute_catalogues(tables: dict[str, Any], folder: Path) -> dict[str,
     return made
 
 
+def _with_absolute_look_alikes(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same tables, with the places of lists of look-alikes relative to nothing."""
+    manifest = tables.get("manifest")
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("look_alikes"), dict):
+        return tables
+    section = manifest["look_alikes"]
+    made = {**section, **_absolute_lists(section, ("known_lenses",), folder)}
+    if isinstance(section.get("tables"), list):
+        made["tables"] = [
+            {**t, "address": absolute(t["address"], folder)}
+            if isinstance(t, dict) and isinstance(t.get("address"), str)
+            else t
+            for t in section["tables"]
+        ]
+    return {**tables, "manifest": {**manifest, "look_alikes": made}}
+
+
+def _absolute_lists(section: Mapping[str, Any], keys: tuple[str, ...], folder: Path) -> Any:
+    """The lists of addresses of a section, relative to nothing."""
+    return {
+        key: [absolute(a, folder) if isinstance(a, str) else a for a in section[key]]
+        for key in keys
+        if isinstance(section.get(key), list)
+    }
+
+
 def absolute(address: str, folder: Path) -> str:
     """An address as it is, `s3a://` as `s3://`, a relative path below `folder`."""
     if "://" in address:
@@ -225,6 +288,11 @@ def stage_config(config: RunConfig, stage: str, *, model: str | None = None) -> 
     return found
 
 
+def is_asked(config: RunConfig, stage: str) -> bool:
+    """Whether a run has the section of a stage; some may be left out."""
+    return getattr(config, stage) is not None
+
+
 def _seen_as(models: Any) -> dict[str, Any]:
     """How each model sees pixels, as far as the file says so."""
     names = ("normalisation", "softening_nmgy")
@@ -237,20 +305,31 @@ def _seen_as(models: Any) -> dict[str, Any]:
     }
 
 
-def _of_lenses_counted(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What the selection function is handed: the target cuts, and what the sky is."""
-    report = raw.get("report")
-    handed = {"targets": raw["targets"]} if "targets" in raw else {}
-    if isinstance(report, dict) and "sky" in report:
-        handed["sky"] = report["sky"]
-    return handed
+def _beside(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sections that are handed keys of others, with these, by name."""
+    taught = {k: raw[k] for k in ("manifest", "stamps", "splits") if k in raw}
+    report = raw["report"] if isinstance(raw.get("report"), dict) else {}
+    told = {
+        name: {k: report[k] for k in keys if k in report} for name, keys in faults.OF_REPORT.items()
+    }
+    handed: dict[str, dict[str, Any]] = {
+        **told,
+        "gates": {**taught, "models": _seen_as(raw.get("model"))},
+        "selection": {**told["selection"], **{k: raw[k] for k in ("targets",) if k in raw}},
+        "audit": {**told["audit"], **{k: raw[k] for k in ("stamps",) if k in raw}},
+    }
+    return {k: {**raw[k], **v} for k, v in handed.items() if isinstance(raw.get(k), dict)}
 
 
 def _stated_twice(raw: Mapping[str, Any]) -> list[str]:
     """Keys that a section states though it is handed them, `section.key`: they would be ignored."""
     handed: dict[str, tuple[str, ...]] = dict.fromkeys(_SECTIONS, _CONVENTIONS)
     handed |= {"targets": (*_CONVENTIONS, "tile_nside"), "stamps": (*_CONVENTIONS, "psf_beta")}
-    handed["selection"] = (*_CONVENTIONS, "targets", "sky")
+    handed["manifest"] = (*_CONVENTIONS, "target_variant")
+    handed |= {name: (*_CONVENTIONS, *keys) for name, keys in faults.OF_REPORT.items()}
+    handed["selection"] += ("targets",)
+    handed["report"] = (*_CONVENTIONS, "mined")
+    handed["audit"] += ("stamps",)
     handed["gates"] = (*_CONVENTIONS, "manifest", "stamps", "splits", "models")
     stated = {name: raw.get(name) for name in handed}
     models = raw.get("model")

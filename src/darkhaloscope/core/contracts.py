@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from darkhaloscope.core.schemas import SchemaOf
 
-Rounds = Literal["own", "before", "earlier"]
+Rounds = Literal["own", "before", "previous", "earlier"]
 Scope = Literal["partition", "tile", "whole"]
+KeptAs = Literal["parquet", "json"]
+MadeIn = Literal["every", "but_last", "last"]
 Partition = Literal["catalogue", "tile", "set/tile", "model", "model/set/tile", "whole"]
 
 
@@ -32,7 +34,8 @@ class Input:
         is_handed: False: part of the digest only; a resource reads it.
         rounds: Of tables that are made anew in every round of mining: `own`, the output's round,
             or the last one where the output has none; `before`, all rounds below the output's;
-            `earlier`, all below the last. A schema with the column `round` is handed the round.
+            `previous`, the one before it, if any; `earlier`, all below the last. A schema with the
+            column `round` is handed the round.
         handed_as: The parameter's name in `run`, where it is not the table's.
     """
 
@@ -69,15 +72,21 @@ class Stage:
         needs: Named resources: `survey`, `device`, `scratch`, `partition` (the output's key, a
             string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`), `sources` (the run's
             `ml.sources.SourceBank`, None where it asks for no pictures; part of the digest),
-            `provenance` (a `Provenance`; part of the digest).
+            `provenance` (a `Provenance`; part of the digest), `lists` (positions by address, of the
+            property `lists` of the settings; part of the digest).
         splits_output_by: Column whose values name the output's tiles where a stage computed whole
             is written by tile.
         external: What outside the run the partition is made from, as text for the digest; called
             with the partition's key, the input tables' paths and the survey.
         after: Stages that must be made first, and whose verdict must not stand against it; what
             they found is no part of what it is made from.
-        verdict: Of an artefact: why nothing after it may be made, called with its folder and its
-            address; empty: nothing. None: it judges nothing.
+        verdict: Why nothing after it may be made, called with the folder of an artefact, or the
+            file of a table, on this machine, and its address; empty: nothing. None: it judges
+            nothing.
+        verdict_at: `once`: a verdict stops the run there; `end`: everything else is made first.
+        kept_as: How its table is written: `json` is one file that a person can read.
+        made_in: Of outputs by model: the rounds of mining that have one; `but_last`: all below the
+            last, so that a run without mining has none.
     """
 
     name: str
@@ -92,6 +101,9 @@ class Stage:
     external: Callable[[str, Mapping[str, pa.Table], Any], str] | None = None
     after: tuple[str, ...] = ()
     verdict: Callable[[Path, str], str] | None = None
+    verdict_at: Literal["once", "end"] = "once"
+    kept_as: KeptAs = "parquet"
+    made_in: MadeIn = "every"
 
 
 @dataclass(frozen=True, slots=True)

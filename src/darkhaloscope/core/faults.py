@@ -11,6 +11,14 @@ _HANDED = (
     "bands", "pixel_scale_arcsec", "tile_nside", "psf_beta", "manifest", "stamps", "splits",
     "models", "targets",
 )  # fmt: skip
+# Keys of [report] that `core.config` hands to other sections.
+OF_REPORT = {
+    "selection": ("sky",),
+    "mined": ("lens_weight",),
+    "audit": (
+        "sky", "arc_snr_band", "headline_theta_e_over_fwhm_r_min", "headline_arc_snr_min",
+    ),
+}  # fmt: skip
 
 
 def lines(faults: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -43,7 +51,7 @@ def _line(fault: Mapping[str, Any], faults: Sequence[Mapping[str, Any]]) -> str:
 def _is_handed(location: Location) -> bool:
     """Whether a fault is an echo of one that stands where the value was stated."""
     names = [str(part) for part in location] or [""]
-    if names[:2] == ["selection", "sky"]:
+    if names[1:2] and names[1] in OF_REPORT.get(names[0], ()):
         return True
     if names[0] in ("manifest", "stamps"):
         return any(name in _HANDED for name in names[1:2])

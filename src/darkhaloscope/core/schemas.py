@@ -49,6 +49,7 @@ KINDS = (
     "halo_ring",
     "sky",
 )
+MINED = "mined"  # trained on beside the kinds: a target as observed that a network took for a lens
 SPLITS = ("train", "val", "calib", "test", "guard")
 ARC_APERTURES_ARCSEC = {"1p0": 1.0, "1p5": 1.5, "2p0": 2.0, "3p5": 3.5}  # four of the survey's
 FILE_KINDS = ("image", "invvar", "psfsize", "nexp", "maskbits", "psf", "ccds")
@@ -563,6 +564,8 @@ def mined(bands: Bands) -> pa.Schema:
             column(
                 "p_lens", F8, "probability of a lens at the run's prevalence; of a graded one 0"
             ),
+            column("p_lens_low", F8, "lower end of its 95 % interval"),
+            column("p_lens_high", F8, "upper end of its 95 % interval"),
             column("weight", F8, "of the galaxy as a negative; 0: it is none"),
             column("use", TEXT, "negative, review (nobody has graded it) or left_out"),
             column("reason", TEXT, "why it is left out or up for review; a grade; empty otherwise"),

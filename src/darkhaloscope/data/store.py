@@ -22,9 +22,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from darkhaloscope.core.errors import DataError
+from darkhaloscope.data import json_table
 
 DIGEST, CONTENT, NOTES = b"dhs.digest", b"dhs.content", b"dhs.notes"
 DONE = "done.json"
+JSON = ".json"  # a table with this suffix is kept as JSON, its digest inside
 RECORDS = ("history.csv", "training.log")  # of an artefact: they hold times, and are no result
 ROW_GROUP_ROWS = 512
 _CHUNK_BYTES = 1 << 22
@@ -68,7 +70,7 @@ def write(
     digest: str,
     notes: Mapping[str, Any] | None = None,
 ) -> Header:
-    """Write one partition, whole or not at all, one row group a chunk.
+    """Write one partition, whole or not at all, one row group a chunk; as JSON in one piece.
 
     Args:
         chunks: Tables of one schema, in order; memory holds one at a time.
@@ -80,6 +82,8 @@ def write(
     Returns:
         The header as it stands in the file.
     """
+    if path.endswith(JSON):
+        return _write_json(list(chunks), path, schema, digest, notes or {})
     with _scratch_file(path) as scratch:
         content, rows = hashlib.sha256(), 0
         writer: pq.ParquetWriter | None = None
@@ -110,11 +114,29 @@ def write(
     return header
 
 
+def content_of(table: pa.Table) -> str:
+    """The sha256 of a table's data, as a header names it where it is written in one piece."""
+    return hashlib.sha256(_plain(table.schema).encode() + _ipc(table.combine_chunks())).hexdigest()
+
+
+def fetch_file(path: str, into: Path) -> Path:
+    """An object as a local file: itself where it is local, else a copy in a folder."""
+    source, target = filesystem(path)
+    if isinstance(source, pafs.LocalFileSystem):
+        return Path(target)
+    held = into / path.rsplit("/", 1)[-1]
+    pafs.copy_files(target, str(held), source, pafs.LocalFileSystem())
+    return held
+
+
 def header_of(path: str) -> Header | None:
     """What a table says of itself; None where there is none, or nothing whole."""
     source, target = filesystem(path)
     if source.get_file_info(target).type != pafs.FileType.File:
         return None
+    if path.endswith(JSON):
+        table, said = _read_json(path)
+        return Header(said[DIGEST.decode()], said[CONTENT.decode()], table.num_rows, said["notes"])
     try:
         footer = pq.read_metadata(target, filesystem=source)
     except pa.ArrowInvalid as error:
@@ -131,6 +153,9 @@ def header_of(path: str) -> Header | None:
 def read(path: str, *, columns: list[str] | None = None) -> pa.Table:
     """A partition, or the columns asked for, without the store's own metadata."""
     source, target = filesystem(path)
+    if path.endswith(JSON):
+        table, _ = _read_json(path)
+        return table if columns is None else table.select(columns)
     try:
         table = pq.read_table(target, columns=columns, filesystem=source, partitioning=None)
     except FileNotFoundError as error:
@@ -270,6 +295,38 @@ def fetch_folder(folder: str, into: Path) -> Path:
                 f"{folder}/{name} is not the file that {DONE} names; run its stage again"
             )
     return into
+
+
+def _write_json(
+    chunks: list[pa.Table], path: str, schema: pa.Schema, digest: str, notes: Mapping[str, Any]
+) -> Header:
+    """Write a small table as JSON, whole or not at all."""
+    table = pa.concat_tables(chunks) if chunks else schema.empty_table()
+    header = Header(digest, content_of(table), table.num_rows, dict(notes))
+    said = {DIGEST.decode(): digest, CONTENT.decode(): header.content, "notes": header.notes}
+    text = json_table.dumps(table, said, where=path)
+    with _scratch_file(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+        publish(scratch, path)
+    return header
+
+
+def _read_json(path: str) -> tuple[pa.Table, dict[str, Any]]:
+    """A table kept as JSON, and what it says of itself."""
+    source, target = filesystem(path)
+    try:
+        with source.open_input_stream(target) as stream:
+            text = stream.read().decode()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there; run the stage that makes it first") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text ({error}); delete it and run again") from error
+    table, said = json_table.loads(text, where=path)
+    if lacking := {DIGEST.decode(), CONTENT.decode(), "notes"} - set(said):
+        raise DataError(
+            f"{path} does not say its {', '.join(sorted(lacking))}; delete it and run again"
+        )
+    return table, said
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ measured galaxy by galaxy at the two thresholds.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.evaluate import clusters, intervals, sample, strata, units
+from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import FORMAT, FPRS, TPRS, Plan
 from darkhaloscope.evaluate.rates import Curve, Rate
 from darkhaloscope.evaluate.regions import NARROWEST
@@ -100,6 +101,28 @@ def compare(first: Rows, second: Rows, plan: Plan) -> Entry:
     return made
 
 
+def false_positive_rates(
+    first: Rows, second: Rows, draws: Draws, at: Sequence[tuple[float, float]]
+) -> list[Entry]:
+    """Paired differences of false-positive rates, first less second, at stated completeness.
+
+    Args:
+        first: Stamps with the scores of one finder.
+        second: The same stamps, row by row, with the scores of another.
+        draws: Of the intervals.
+        at: Completeness of the first and of the second; both may be the same.
+
+    Returns:
+        One entry a pair: `at`, `first`, `second`, `difference`, `low`, `high`, `correlation`.
+
+    Raises:
+        DataError: the rows are not the same stamps.
+    """
+    _check(first, second)
+    a, b = _finders(first, second, np.ones(len(first), bool), draws, "all")
+    return [_difference(a, b, one, _fpr, other) for one, other in at]
+
+
 def mover(
     value: tuple[float, float],
     first: tuple[float, float],
@@ -175,24 +198,31 @@ def _tables(first: Rows, second: Rows, chosen: Flags, plan: Plan, name: str) -> 
     def tpr(curve: Curve, at: float) -> tuple[Rate, float, float]:
         return curve.tpr_at_fpr(at), 1.0, curve.slope_at_fpr(at)
 
-    def fpr(curve: Curve, at: float) -> tuple[Rate, float, float]:
-        slope = curve.slope_at_tpr(at)
-        return curve.fpr_at_tpr(at), 1 / slope if slope else 0.0, 1.0
-
     return {
         "n_lenses": a.curve.lenses.n,
         "n_negatives": a.curve.negatives.side.n,
         "auroc": _auroc(a, b),
-        "fpr_at_tpr": [_difference(a, b, x, fpr) for x in TPRS],
+        "fpr_at_tpr": [_difference(a, b, x, _fpr) for x in TPRS],
         "tpr_at_fpr": [_difference(a, b, f, tpr) for f in FPRS],
     }
 
 
+def _fpr(curve: Curve, at: float) -> tuple[Rate, float, float]:
+    """FPR at a completeness, and how it moves with the shares of lenses and negatives kept."""
+    slope = curve.slope_at_tpr(at)
+    return curve.fpr_at_tpr(at), 1 / slope if slope else 0.0, 1.0
+
+
 def _difference(
-    a: Finder, b: Finder, at: float, read: Callable[[Curve, float], tuple[Rate, float, float]]
+    a: Finder,
+    b: Finder,
+    at: float,
+    read: Callable[[Curve, float], tuple[Rate, float, float]],
+    other: float | None = None,
 ) -> Entry:
-    """One rate of both finders, and the difference."""
-    (one, *factors), (two, *others) = read(a.curve, at), read(b.curve, at)
+    """One rate of both finders, and the difference; the second's is read at `other`, if any."""
+    one, *factors = read(a.curve, at)
+    two, *others = read(b.curve, at if other is None else other)
     state = min(one.state, two.state, key=ORDER.index)
     entry: Entry = {
         "at": at,

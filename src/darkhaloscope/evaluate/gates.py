@@ -64,6 +64,28 @@ REMEDIES = {  # what to change in the run's file where a gate fails
 
 
 @dataclass(frozen=True, slots=True)
+class Checks:
+    """What is looked at together: the gates before training, or the audit after it.
+
+    Attributes:
+        section: Of the run's file.
+        what: One of them, for messages.
+        guards: Every name, in order, with what it guards against.
+        remedies: What to change where one fails.
+        outcome: What follows from a failure.
+    """
+
+    section: str
+    what: str
+    guards: Mapping[str, str]
+    remedies: Mapping[str, str]
+    outcome: str
+
+
+GATES = Checks("gates", "gate", GUARDS, REMEDIES, "so nothing is trained")
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One judgement.
 
@@ -94,23 +116,18 @@ class Row:
     detail: str = ""
 
     @property
-    def guards(self) -> str:
-        """What the gate guards against."""
-        return GUARDS[self.name]
-
-    @property
     def is_judged(self) -> bool:
         """Whether there is a verdict; a stratum with too few galaxies has none."""
         return self.value is not None or not self.passed
 
-    def as_dict(self) -> dict[str, Any]:
-        """The row as it stands in `gates.json`."""
+    def as_dict(self, checks: Checks = GATES) -> dict[str, Any]:
+        """The row as it stands in `gates.json`, with what it guards against."""
         known = asdict(self)
         order = (
             "name", "stratum", "guards", "value", "low", "high", "limit_low", "limit_high",
             "passed", "waived", "reason", "detail",
         )  # fmt: skip
-        known["guards"] = self.guards
+        known["guards"] = checks.guards[self.name]
         return {name: known[name] for name in order}
 
 
@@ -163,11 +180,10 @@ def not_judged(name: str, reason: str, stratum: str = ALL) -> Row:
     return Row(name, stratum, None, passed=False, reason=reason)
 
 
-def finished(rows: Iterable[Row], waivers: Mapping[str, str]) -> list[Row]:
-    """Rows in the order of the gates, every gate among them, failures waived where asked."""
-    given = list(rows)
-    missing = [not_judged(n, "it was not looked at") for n in GUARDS if n not in names(given)]
-    order = list(GUARDS)
+def finished(rows: Iterable[Row], waivers: Mapping[str, str], checks: Checks = GATES) -> list[Row]:
+    """Rows in the order of the checks, every one among them, failures waived where asked."""
+    given, order = list(rows), list(checks.guards)
+    missing = [not_judged(n, "it was not looked at") for n in order if n not in names(given)]
     placed = sorted(given + missing, key=lambda row: order.index(row.name))
     return [_waived(row, waivers) for row in placed]
 
@@ -177,16 +193,16 @@ def names(rows: Iterable[Row]) -> set[str]:
     return {row.name for row in rows}
 
 
-def table(rows: Sequence[Row]) -> pa.Table:
+def table(rows: Sequence[Row], checks: Checks = GATES) -> pa.Table:
     """The rows as a table."""
     number, flag = pa.float64(), pa.bool_()
     kinds = {
         **dict.fromkeys(("value", "low", "high", "limit_low", "limit_high"), number),
         **dict.fromkeys(("passed", "waived"), flag),
     }
-    first = list(Row("pixels", ALL, None).as_dict())
+    first = list(Row(next(iter(checks.guards)), ALL, None).as_dict(checks))
     schema = pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in first])
-    return pa.Table.from_pylist([row.as_dict() for row in rows], schema=schema)
+    return pa.Table.from_pylist([row.as_dict(checks) for row in rows], schema=schema)
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -196,33 +212,39 @@ def text(rows: Sequence[Row]) -> str:
 
 def read(folder: Path) -> list[Row]:
     """The rows of a published folder."""
-    rows = json.loads((folder / GATES_FILE).read_text(encoding="utf-8"))
-    return [Row(**{k: v for k, v in row.items() if k != "guards"}) for row in rows]
+    return of_records(json.loads((folder / GATES_FILE).read_text(encoding="utf-8")))
 
 
-def refusal(rows: Sequence[Row], page: str) -> str:
-    """Why nothing is trained, in one finished message; empty: nothing stands against it.
+def of_records(records: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Rows from what `Row.as_dict` made of them."""
+    return [Row(**{k: v for k, v in record.items() if k != "guards"}) for record in records]
+
+
+def refusal(rows: Sequence[Row], page: str, checks: Checks = GATES) -> str:
+    """Why a run may not go on, in one finished message; empty: nothing stands against it.
 
     Args:
         rows: All rows.
         page: Where they are shown.
+        checks: What was looked at.
     """
     failed = [row for row in rows if not row.passed and not row.waived]
     if not failed:
         return ""
     stopped = list(dict.fromkeys(row.name for row in failed))
-    lines = [f"{len(stopped)} of {len(GUARDS)} gates failed, so nothing is trained:"]
+    counted = f"{len(stopped)} of {len(checks.guards)} {checks.what}s failed"
+    lines = [f"{counted}, {checks.outcome}:"]
     for name in stopped:
         mine = [row for row in failed if row.name == name]
-        lines.append(f"  {name} (guards against: {GUARDS[name]})")
+        lines.append(f"  {name} (guards against: {checks.guards[name]})")
         lines += [f"    {row.stratum}: {row.reason}{_told(row)}" for row in mine[:SHOWN]]
         if len(mine) > SHOWN:
             lines.append(f"    and {len(mine) - SHOWN} more of it")
-        lines.append(f"    to mend it: {REMEDIES[name]}")
+        lines.append(f"    to mend it: {checks.remedies[name]}")
     lines += [
         f"All values, and what they are of: {page}",
         "Mend the recipe; or, where a failure is meant, say so in the run's file and run again:",
-        "  [gates.waive]",
+        f"  [{checks.section}.waive]",
         *[f'  {name} = "why this is meant"' for name in stopped],
     ]
     return "\n".join(lines)

@@ -68,7 +68,10 @@ def texture(stamps: Pixels) -> Values:
     """
     fine = _filtered(_filtered(stamps).swapaxes(-1, -2)).swapaxes(-1, -2)
     near = radius(fine.shape[-1]) <= ARC_PX
-    made = [_moments(fine[..., near]), _moments(fine.reshape(*fine.shape[:2], -1))]
+    made = [
+        _moments(fine[..., near]),
+        _moments(fine.reshape(*fine.shape[:2], fine.shape[2] * fine.shape[3])),
+    ]
     made += [_lag(part, lag) for part in (fine * near, fine) for lag in (1, 2)]
     return np.concatenate(made, 1).astype(np.float64)
 

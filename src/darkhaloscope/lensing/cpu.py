@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkhaloscope.lensing.blur import Frame, fold, frequencies
+from darkhaloscope.lensing.contaminants import CORE, deposit
 from darkhaloscope.lensing.psf import Mixture, Psf
 from darkhaloscope.lensing.sampling import BASE_PX, Rays, stencil
 
@@ -106,41 +107,54 @@ def expose(
 
 
 def paint(
-    shapes: Tensor, *, x0: Tensor, y0: Tensor, flux: Tensor, psf: Psf, frame: Frame
-) -> tuple[Tensor, Tensor]:
-    """Pixels and share of the light inside of n rings or spirals: float32, on the CPU.
+    parts: Tensor,
+    *,
+    x0: Tensor,
+    y0: Tensor,
+    flux: Tensor,
+    share: Tensor | None,
+    psf: Psf,
+    frame: Frame,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels of n look-alikes, share of the light inside, and which layers have light at all.
 
     Args:
-        shapes: Their numbers, as `sampling.Packed` lays them out, (n, compiled_shapes.ROW).
-        x0: Centre of the shape from the stamp's, pixels, (n,).
+        parts: `contaminants.Parts.values`, (n, K, PART), float32 on the CPU.
+        x0: The host's centre from the stamp's, pixels, (n,).
         y0: The same along y.
         flux: Total flux in the frame, nmgy, (n, band).
+        share: Share of a band's flux in each layer, (n, layer, band); None where there is one.
         psf: PSF of n rows, or of one for all.
         frame: Stamp and margin.
 
     Returns:
-        Shapes (n, band, size, size) and (n, band).
+        Shapes (n, band, size, size), (n, band) and (n, layer).
     """
     rows, bands = flux.shape
+    layers = 1 if share is None else share.shape[1]
     size = frame.grid.size_px
     pixels, inside = flux.new_empty((rows, bands, size, size)), flux.new_empty((rows, bands))
+    lit = torch.empty(rows, layers, dtype=torch.bool)
     threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
     step = min(_ROWS_A_THREAD * threads, max(rows, 1))
-    numbers = [shapes.contiguous().numpy(), x0.contiguous().numpy(), y0.contiguous().numpy()]
+    numbers = [values.contiguous().numpy() for values in (parts, x0, y0)] + [lit.numpy()]
     mixture = psf.mixture()
     waves = None if mixture is None else _waves(mixture)
-    work = _Work(step, 1, bands, frame, (), threads)
+    work = _Work(step, layers, bands, frame, (), threads)
     flux_of = np.ascontiguousarray(flux.numpy())
+    shares = None if share is None else np.ascontiguousarray(share.numpy())
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
         work.resize(part.stop - start)
-        work.sample_shapes([values[part] for values in numbers])
+        work.sample_parts([values[part] for values in numbers])
         if waves is None:
-            work.folded.copy_(fold(work.spectra, share=None, psf=psf.rows(part), frame=frame))
+            of_rows = None if share is None else share[part]
+            work.folded.copy_(fold(work.spectra, share=of_rows, psf=psf.rows(part), frame=frame))
         else:
-            work.fold(waves if len(waves[0]) == 1 else [w[part] for w in waves], None, psf)
+            own = waves if len(waves[0]) == 1 else [w[part] for w in waves]
+            work.fold(own, None if shares is None else shares[part], psf)
         work.read_off(flux_of[part], pixels.numpy()[part], inside.numpy()[part])
-    return pixels, inside
+    return pixels, inside, lit
 
 
 class _Work:
@@ -196,17 +210,16 @@ class _Work:
         self._share_out(some)
         torch.fft.rfft2(self._fine, out=self.spectra)
 
-    def sample_shapes(self, numbers: Sequence[F4]) -> None:
-        """Light of shapes with these numbers, and its spectra."""
-        sample_shape_rows = loops(_SHAPE_LOOPS).sample_shape_rows
-
-        fine = self._fine.numpy()[:, 0]
+    def sample_parts(self, numbers: Sequence[NDArray[Any]]) -> None:
+        """Light of look-alikes with these numbers, and its spectra; says which layers have any."""
+        sample_part_rows = loops(_SHAPE_LOOPS).sample_part_rows
+        fine = self._fine.numpy()
         scale = np.float32(self._frame.grid.pixel_scale_arcsec)
-        axis = _fine_axis(self._frame)
+        axis, weights = _fine_axis(self._frame), _core_weights()
 
         def some(part: slice) -> None:
-            rows, x0, y0 = (values[part] for values in numbers)
-            sample_shape_rows(rows, x0, y0, axis, scale, fine[part])
+            parts, x0, y0, lit = (values[part] for values in numbers)
+            sample_part_rows(parts, x0, y0, axis, scale, weights, fine[part], lit)
 
         self._share_out(some)
         torch.fft.rfft2(self._fine, out=self.spectra)
@@ -317,6 +330,12 @@ def _fine_axis(frame: Frame) -> F4:
     like = torch.zeros((), dtype=torch.float32)
     centres: F4 = frame.centres_px(frame.fine_px, like).numpy()
     return centres
+
+
+@cache
+def _core_weights() -> F4:
+    weights: F4 = deposit(CORE, torch.device("cpu"), torch.float32).numpy()
+    return weights
 
 
 @lru_cache(maxsize=32)

@@ -26,7 +26,7 @@ class Lens:
     """Singular isothermal ellipsoids with external shear, centred on their hosts; each (n,).
 
     Attributes:
-        theta_e: Einstein radius, arcsec, >= 0; 0 where there is no lens, and the shear is 0 too.
+        theta_e: Einstein radius, arcsec, >= 0; 0 where there is no lens, but perhaps a shear.
         q: Axis ratio of the mass, minor over major, in (0, 1].
         phi: Position angle of its major axis, radians.
         shear: Strength of the external shear, in [0, 1).
@@ -44,8 +44,6 @@ class Lens:
         require(self.theta_e.isfinite() & (self.theta_e >= 0), self.theta_e, _THETA_E)
         require((self.q > 0) & (self.q <= 1), self.q, _Q)
         require((self.shear >= 0) & (self.shear < 1), self.shear, _SHEAR)
-        bent = (self.theta_e > 0) | (self.shear == 0)
-        require(bent, self.shear, "without a lens (theta_e 0) the shear is 0")
 
     @classmethod
     def none(cls, like: Tensor) -> "Lens":
@@ -173,6 +171,11 @@ def checked() -> Iterator[None]:
         yield
     finally:
         _IS_CHECKED.reset(token)
+
+
+def is_checked() -> bool:
+    """Whether `require` is passed over now, so that what it would be asked need not be made."""
+    return _IS_CHECKED.get()
 
 
 def require(holds: Tensor, value: Tensor, meaning: str) -> None:

@@ -13,6 +13,7 @@ agree within 0.2 %.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,10 +22,11 @@ from torch import Tensor
 from darkhaloscope.lensing import cpu
 from darkhaloscope.lensing.bank import Pictures
 from darkhaloscope.lensing.blur import Frame, Grid, blur
+from darkhaloscope.lensing.contaminants import PIECES, Parts
 from darkhaloscope.lensing.light import Sersic
-from darkhaloscope.lensing.profiles import Lens, Part, require
+from darkhaloscope.lensing.profiles import Lens, Part, is_checked, require
 from darkhaloscope.lensing.psf import Psf
-from darkhaloscope.lensing.sampling import Brightness, Packed, Shape, rays, sample, sample_shape
+from darkhaloscope.lensing.sampling import Brightness, Shape, rays, sample, sample_shape
 
 __all__ = [
     "CHEAP",
@@ -57,10 +59,10 @@ class Plan:
             wings of the PSF come back on the other side.
         far_margin_px: The same where light may reach the margin's rim (1 in 100 draws of physical
             priors, 0 of training priors); on a GPU for all rows.
-        shape_cells: For shapes other than sources: cells of half a pixel split 4 x 4. Rings and
-            arms are wider than such a cell: with a few split they come out worse than with none
-            (0.1 against 0.01 % of a ring, 0.1 against 0.05 % of arms), as cells' errors are then
-            no longer alike.
+        shape_cells: For shapes other than sources: cells of half a pixel split 4 x 4; of parts all
+            are split if any. Rings and arms are wider than such a cell: with a few split they come
+            out worse than with none (0.1 against 0.01 % of a ring, 0.1 against 0.05 % of arms), as
+            cells' errors are then no longer alike.
     """
 
     splits: tuple[int, ...]
@@ -97,7 +99,8 @@ class Painted:
         pixels: Flux per pixel, nmgy, shape (n, band, size, size).
         inside: Share of the light that falls inside the stamp, shape (n, band).
         magnification: Lensed over unlensed flux, 1 where there is no lens, shape (n,); of a picture
-            in the middle one of the bands.
+            in the middle one of the bands. Where a shear stands alone, `inside` is the light inside
+            the stamp over the unlensed flux: up to 1 / (1 - shear^2).
     """
 
     pixels: Tensor
@@ -127,7 +130,7 @@ def render_lensed(
 
     Args:
         source: n sources, positions from the host's centre.
-        lens: n lenses, centred on the host; theta_e 0 leaves a source as it is.
+        lens: n lenses, centred on the host; theta_e 0 leaves a source as it is, but for its shear.
         flux: Unlensed flux, nmgy, shape (n, band).
         psf: PSF of n rows, or of one for all.
         centre_x: Host's centroid from the centre of the stamp, pixels, shape (n,).
@@ -178,19 +181,15 @@ def render_lensed(
     if source.x.device.type != "cpu":  # to ask which rows are far would wait for the device
         return expose(slice(None), plan.far_margin_px)
     far = _is_far(source, lens, Frame.around(grid, plan.margin_px))
-    if not far.any():
-        return expose(slice(None), plan.margin_px)
-    near, beyond = expose(~far, plan.margin_px), expose(far, plan.far_margin_px)
-    order = torch.argsort(torch.cat([torch.nonzero(~far), torch.nonzero(far)])[:, 0])
-    return Painted(
-        torch.cat([near.pixels, beyond.pixels])[order],
-        torch.cat([near.inside, beyond.inside])[order],
-        torch.cat([near.magnification, beyond.magnification])[order],
+    return _in_two(
+        far,
+        lambda part: expose(part, plan.margin_px),
+        lambda part: expose(part, plan.far_margin_px),
     )
 
 
 def paint(
-    brightness: Brightness,
+    shape: Parts | Brightness,
     *,
     flux: Tensor,
     psf: Psf,
@@ -203,44 +202,120 @@ def paint(
     """Light of any shape, through the same sampling grid, PSF and pixels as a lensed source.
 
     Args:
-        brightness: Of points (x, y), arcsec from the centre, shape (n, m), where row i is the i-th
-            stamp: (n, m), >= 0, in any unit. A `Shape` is asked for a few rows at a time, a plain
-            function for all of them at once.
+        shape: Look-alikes made of parts, in one layer or two. Or a brightness of points (x, y),
+            arcsec from the centre, shape (n, m), where row i is the i-th stamp: (n, m), >= 0, in
+            any unit; a `Shape` is asked for a few rows at a time, a plain function for all of them
+            at once.
         flux: Total flux in the stamp and its margin, nmgy, shape (n, band).
         psf: PSF of n rows, or of one for all.
         centre_x: Centre of the shape from the centre of the stamp, pixels, shape (n,).
         centre_y: The same along y.
         grid: The stamp's pixels.
         plan: How finely light is sampled.
-        kernel: As of `render_lensed`; `auto` takes torch for shapes that are not compiled.
+        kernel: As of `render_lensed`; the compiled one is for parts.
 
     Returns:
         Pixels in the precision and on the device of `centre_x`; the magnification is 1.
 
     Raises:
-        ValueError: shapes do not fit each other, a flux or centre is not finite, or a row has no
-            light in the frame.
+        ValueError: shapes do not fit each other, a flux or centre is not finite, or a row needs
+            light that its shape has not in the frame.
     """
     _check(flux, psf, centre_x, centre_y)
+    flux = flux.to(centre_x.dtype)
     frame = Frame.around(grid, plan.margin_px)
-    whole = not isinstance(brightness, Shape)
-    packed = brightness.packed() if isinstance(brightness, Packed) else None
-    if packed is not None and not plan.shape_cells and _is_compiled(kernel, like=centre_x):
-        pixels, inside = cpu.paint(
-            packed, x0=centre_x, y0=centre_y, flux=flux.to(centre_x.dtype), psf=psf, frame=frame
-        )
-        require(inside.isfinite(), inside, "a shape has light in and round its stamp")
-        return Painted(pixels, inside, torch.ones_like(centre_x))
+    if isinstance(shape, Parts):
+        return _paint_parts(shape, flux, psf, centre_x, centre_y, frame, plan, kernel)
 
     def draw(part: slice) -> tuple[Tensor, Tensor]:
         x0, y0 = centre_x[part], centre_y[part]
-        shape = brightness.rows(part) if isinstance(brightness, Shape) else brightness
-        fine = sample_shape(shape, x0=x0, y0=y0, frame=frame, refined=plan.shape_cells)
+        some = shape.rows(part) if isinstance(shape, Shape) else shape
+        fine = sample_shape(some, x0=x0, y0=y0, frame=frame, refined=plan.shape_cells)
         return fine, torch.ones_like(x0)[:, None]
 
-    chunk = max(1, len(flux)) if whole else None
+    chunk = None if isinstance(shape, Shape) else max(1, len(flux))
     return _expose(
         draw, flux=flux, share=None, psf=psf, frame=frame, chunk_rows=chunk, like=centre_x
+    )
+
+
+def _paint_parts(
+    parts: Parts, flux: Tensor, psf: Psf, x0: Tensor, y0: Tensor, frame: Frame, plan: Plan,
+    kernel: Kernel,
+) -> Painted:  # fmt: skip
+    """Look-alikes; rows without a second layer are not made to pay for one."""
+    if plan.shape_cells == 0 and _is_compiled(kernel, like=x0):
+        if parts.second_share is None:
+            return _compiled_parts(parts, flux, psf, x0, y0, frame)
+
+        def some(part: Tensor | slice, *, has_second: bool) -> Painted:
+            few = parts.rows(part)
+            few = few if has_second else few.first_layer()
+            return _compiled_parts(few, flux[part], psf.rows(part), x0[part], y0[part], frame)
+
+        has_second = parts.second_share.amax(1) > 0
+        return _in_two(has_second, partial(some, has_second=False), partial(some, has_second=True))
+
+    def draw(part: slice) -> tuple[Tensor, Tensor]:
+        few = parts.rows(part)
+        fine = few.sampled(
+            x0=x0[part], y0=y0[part], frame=frame, finer=PIECES if plan.shape_cells else 1
+        )
+        total = fine.sum((2, 3))
+        _require_light(total > 0, few, flux[part])
+        return fine, torch.ones_like(total)
+
+    return _expose(
+        draw, flux=flux, share=parts.shares, psf=psf, frame=frame, chunk_rows=None, like=x0
+    )
+
+
+def _compiled_parts(
+    parts: Parts, flux: Tensor, psf: Psf, x0: Tensor, y0: Tensor, frame: Frame
+) -> Painted:
+    shares = parts.shares
+    pixels, inside, lit = cpu.paint(
+        parts.values, x0=x0, y0=y0, flux=flux, share=shares, psf=psf, frame=frame
+    )
+    _require_light(lit, parts, flux)
+    return Painted(pixels, inside, torch.ones_like(x0))
+
+
+def _require_light(lit: Tensor, parts: Parts, flux: Tensor) -> None:
+    """Refuse rows whose flux is in a layer without parts in the frame, (n, layer).
+
+    On a CPU this is never passed over: it is known only once the parts are sampled.
+    """
+    on_cpu = lit.device.type == "cpu"
+    if not on_cpu and is_checked():
+        return
+    shares = parts.shares
+    of_layers = flux[:, None] if shares is None else shares * flux[:, None]
+    lacking = (of_layers > 0).any(2) & ~lit
+    if bool(lacking.any()):
+        row, layer = lacking.nonzero()[0].tolist()
+        raise ValueError(
+            f"row {row} has flux in layer {layer}, where no part has light in or round its stamp"
+        )
+
+
+def _in_two(
+    is_second: Tensor,
+    first: Callable[[Part], Painted],
+    second: Callable[[Part], Painted],
+) -> Painted:
+    """Rows painted in one of two ways, in their order."""
+    if not bool(is_second.any()):
+        return first(slice(None))
+    if bool(is_second.all()):
+        return second(slice(None))
+    one, other = first(~is_second), second(is_second)
+    places = torch.cat([torch.nonzero(~is_second), torch.nonzero(is_second)])[:, 0]
+    order = torch.argsort(places)
+    return Painted(
+        torch.cat([one.pixels, other.pixels])[order],
+        torch.cat([one.inside, other.inside])[order],
+        torch.cat([one.magnification, other.magnification])[order],
     )
 
 
@@ -252,6 +327,7 @@ def _is_far(source: Sersic | Pictures, lens: Lens, frame: Frame) -> Tensor:
     """
     scale = frame.grid.pixel_scale_arcsec
     reach = torch.hypot(source.x, source.y) + lens.theta_e + source.r_eff
+    reach = torch.where(lens.theta_e > 0, reach, reach / (1 - lens.shear))
     return reach > frame.padded_px / 2 * scale - _RIM_ARCSEC
 
 

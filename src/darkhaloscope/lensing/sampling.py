@@ -52,15 +52,6 @@ class Shape(Protocol):
         ...
 
 
-@runtime_checkable
-class Packed(Shape, Protocol):
-    """A shape that the compiled loops know."""
-
-    def packed(self) -> Tensor | None:
-        """What `compiled_shapes` reads of each row, (n, ROW); None: it is not of these shapes."""
-        ...
-
-
 SPLIT = 4  # a cell is split into 4 x 4
 _TORN_WIDTHS = 1.0  # cells of a picture nearer to the lens than this are always split
 BASE_PX = 2  # width of the cells first sampled; split once, they are fine cells

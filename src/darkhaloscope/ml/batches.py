@@ -24,6 +24,7 @@ from torch import Tensor
 from darkhaloscope.core import keys
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
+from darkhaloscope.ml.heads import class_of
 from darkhaloscope.ml.pixel_table import Raw
 from darkhaloscope.ml.transfer import sent
 from darkhaloscope.ml.transforms import (
@@ -37,20 +38,39 @@ from darkhaloscope.ml.transforms import (
 )
 
 Ids = NDArray[np.int64]
+Weights = NDArray[np.float32]
 T = TypeVar("T")
 
 DRAWN_AT_ONCE = 2048  # rows of the manifest; 1 MB of numbers
 BATCHES_A_TURN = 4  # made at once by each thread: calls cost as much as a tenth of the work
 AHEAD = 2  # batches in preparation a thread; more would only hold memory
+DRAWS_A_ROUND = 100_000  # more than any round takes a stamp, and more than its epochs
 PAINTING_SHARE = 0.15  # of a step's CPU seconds with `small`, as `dhs bench train` measures it
 
 
 class Batch(NamedTuple):
-    """What one step sees: normalised stamps (n, band, y, x), labels 0 or 1 (n,), ids (n,)."""
+    """What one step sees.
+
+    Attributes:
+        stamps: Normalised, (n, band, y, x).
+        labels: 0 or 1, (n,) float32.
+        stamp_ids: (n,), on the host.
+        weights: By how much each counts in the loss, (n,) float32.
+        classes: Place of its kind among those that the network tells apart, (n,) int64; -1: it is
+            none of them, or the network tells lenses from negatives only.
+    """
 
     stamps: Tensor
     labels: Tensor
     stamp_ids: Ids
+    weights: Tensor
+    classes: Tensor
+
+    def part(self, at: slice) -> "Batch":
+        """Some of its stamps."""
+        return Batch(
+            self.stamps[at], self.labels[at], self.stamp_ids[at], self.weights[at], self.classes[at]
+        )
 
 
 class Source(Protocol):
@@ -166,6 +186,9 @@ class Drawn:
         plan: How an epoch is put together.
         normalise: What the network sees.
         crew: Which threads make batches.
+        weights: By how much each of `rows` counts in the loss, (n,); None: all alike.
+        classes: Kinds that the network tells apart; none: lenses from negatives.
+        round: Of mining; each draws what no other one drew.
     """
 
     rows: pa.Table
@@ -174,6 +197,9 @@ class Drawn:
     plan: Plan
     normalise: Normalisation
     crew: Crew = field(default_factory=Crew)
+    weights: Weights | None = None
+    classes: tuple[str, ...] = ()
+    round: int = 0
 
     @property
     def makers(self) -> int:
@@ -198,8 +224,10 @@ class Drawn:
     def _tasks(self, epoch: int, at_once: int = 1) -> Iterator[Callable[[], list[Batch]]]:
         """What makes the epoch's batches, so many at once."""
         kinds = np.asarray(self.rows["kind"].to_pylist(), dtype=np.str_)
-        order = self.plan.order(kinds, self.rows["stamp_id"].to_numpy(), epoch=epoch)
-        before = _occurrence(order) + epoch * self.plan.passes(kinds)
+        earlier = self.round * DRAWS_A_ROUND
+        label = earlier + epoch
+        order = self.plan.order(kinds, self.rows["stamp_id"].to_numpy(), epoch=label)
+        before = _occurrence(order) + epoch * self.plan.passes(kinds) + earlier
         size = self.plan.batch_size
         together_rows = size * at_once
         drawn_rows = max(1, DRAWN_AT_ONCE // together_rows) * together_rows
@@ -208,23 +236,23 @@ class Drawn:
             drawn = _Once(partial(self._drawn, order[part], before[part]))
             for first in range(0, len(order[part]), together_rows):
                 rows = slice(first, first + together_rows)
-                yield partial(self._made, drawn, before[part], rows)
+                yield partial(self._made, drawn, order[part], before[part], rows)
 
     def _drawn(self, order: Ids, before: Ids) -> pa.Table:
         """The rows of some batches: drawing costs some ms a call, and next to nothing a row."""
         return self.redraw(self.rows.take(pa.array(order)), before).combine_chunks()
 
-    def _made(self, drawn: "_Once[pa.Table]", before: Ids, part: slice) -> list[Batch]:
+    def _made(self, drawn: "_Once[pa.Table]", order: Ids, before: Ids, part: slice) -> list[Batch]:
         plan, before = self.plan, before[part]
         rows = drawn()[part]
         ids = rows["stamp_id"].to_numpy()
         how = augmentation(ids, before, seed=plan.seed, max_shift_px=plan.max_shift_px)
         raw = self.make(rows, how)
         stamps = self.normalise(turned(raw.pixels, how.symmetry), raw.sky_median)
-        stamps, labels = _side_by_side(stamps), _labels(rows, stamps.device)
+        weights = None if self.weights is None else self.weights[order[part]]
+        made = _batch(rows, stamps, weights, self.classes)
         starts = range(0, len(ids), plan.batch_size)
-        parts = [slice(start, start + plan.batch_size) for start in starts]
-        return [Batch(stamps[at], labels[at], ids[at]) for at in parts]
+        return [made.part(slice(start, start + plan.batch_size)) for start in starts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +265,7 @@ class Fixed:
     size_px: int
     normalise: Normalisation
     makers: int = 0
+    classes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -250,8 +279,7 @@ class Fixed:
             raw = self.make(rows)
             stamps = augment(raw.pixels, self.size_px, unmoved(rows.num_rows))
             stamps = self.normalise(stamps, raw.sky_median)
-            labels = _labels(rows, stamps.device)
-            yield Batch(_side_by_side(stamps), labels, rows["stamp_id"].to_numpy())
+            yield _batch(rows, stamps, None, self.classes)
 
 
 def cut(make: Callable[[pa.Table], Raw], size_px: int) -> Callable[[pa.Table, Augmentation], Raw]:
@@ -335,19 +363,25 @@ def _occurrence(values: Ids) -> Ids:
     return count
 
 
-def _side_by_side(stamps: Tensor) -> Tensor:
-    return stamps.contiguous(memory_format=torch.channels_last)
-
-
-def _labels(rows: pa.Table, device: torch.device) -> Tensor:
-    """Labels as the loss takes them.
+def _batch(
+    rows: pa.Table, stamps: Tensor, weights: Weights | None, classes: tuple[str, ...]
+) -> Batch:
+    """Normalised stamps of some rows with what the loss asks for, sent in one copy.
 
     Raises:
-        DataError: a row has none.
+        DataError: a row has no label.
     """
     if rows["label"].null_count:
         raise DataError(
             f"{rows['label'].null_count} stamps have no label (kinds: "
             f"{', '.join(sorted(set(rows['kind'].to_pylist())))}); they can be scored, not learnt"
         )
-    return sent(rows["label"].to_numpy().astype(np.float32), device)
+    numbers = np.ones((3, rows.num_rows), np.float32)
+    numbers[0] = rows["label"].to_numpy()
+    if weights is not None:
+        numbers[1] = weights
+    kinds = np.asarray(rows["kind"].to_pylist(), dtype=np.str_)
+    numbers[2] = class_of(kinds, classes)
+    labels, weight, place = sent(numbers, stamps.device).unbind()
+    side_by_side = stamps.contiguous(memory_format=torch.channels_last)
+    return Batch(side_by_side, labels, rows["stamp_id"].to_numpy(), weight, place.long())

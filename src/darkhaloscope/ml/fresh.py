@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 
+from darkhaloscope.core import schemas
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.ml import manifesting
@@ -97,18 +100,22 @@ class Injections:
     def redraw(self, rows: pa.Table, before: Ids) -> pa.Table:
         """Other injections on the same galaxies and of the same kinds.
 
+        A galaxy as observed, mined or known for a look-alike, has nothing to draw: its row stays.
+
         Args:
             rows: Rows of the manifest.
             before: How often each was taken before, shape (n,); 0 gives the row itself.
         """
         drawn, places = [], []
-        for epoch in np.unique(before).tolist():
-            place = np.flatnonzero(before == epoch)
+        times = np.where(_as_observed(rows), 0, before)
+        for epoch in np.unique(times).tolist():
+            place = np.flatnonzero(times == epoch)
             part = rows.take(pa.array(place))
-            again = manifesting.redraw(
-                part, self._hosts, config=self._drawing, epoch=epoch, sources=self._sources
-            )
-            drawn.append(again)
+            if epoch:
+                part = manifesting.redraw(
+                    part, self._hosts, config=self._drawing, epoch=epoch, sources=self._sources
+                )
+            drawn.append(part)
             places.append(place)
         if not drawn:
             return rows
@@ -154,3 +161,9 @@ class Injections:
         for _ in add_light(work, raw.pixels):
             pass  # what was added is not asked for
         return raw
+
+
+def _as_observed(rows: pa.Table) -> NDArray[np.bool_]:
+    """Which rows are galaxies with nothing painted on them, (n,)."""
+    is_known = pc.equal(rows["family"], "look_alike")
+    return np.asarray(pc.or_(is_known, pc.equal(rows["kind"], schemas.MINED)).to_numpy(), np.bool_)

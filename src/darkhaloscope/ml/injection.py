@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +23,7 @@ from darkhaloscope.core.units import ZERO_POINT_MAG
 from darkhaloscope.data import pixels
 from darkhaloscope.lensing.apertures import aperture_flux
 from darkhaloscope.lensing.bank import Bank
+from darkhaloscope.lensing.contaminants import places_of
 from darkhaloscope.lensing.noise import photon_noise
 from darkhaloscope.lensing.profiles import checked
 from darkhaloscope.lensing.snr import arc_snr
@@ -35,6 +37,7 @@ from darkhaloscope.ml.painters import (
     Painter,
     batch_of,
     host_numbers,
+    painted_by,
 )
 from darkhaloscope.ml.transfer import sent
 
@@ -73,7 +76,7 @@ class Injected:
         inside_share: Share of that light inside the stamp, reference band, (n,).
         magnification: Lensed over unlensed flux; only of what is seen through a lens, (n,).
         src_mag: Magnitude of the unlensed source, or of the painted shape, as painted, without
-            dust, (n, band).
+            dust; NaN where a band has no light, (n, band).
     """
 
     pixels: Tensor
@@ -140,25 +143,43 @@ def paint_rows(
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of one painter.
+
+    Attributes:
+        painter: What paints them.
+        part: Where they stand in the order of the painters.
+        rows: Which they are, on the host.
+        places: Where the places of their parts stand in `Work.indices`.
+    """
+
+    painter: Painter
+    part: slice
+    rows: NDArray[np.intp]
+    places: slice
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be painted on n stamps, checked on the host; then on the device, in two copies.
+    """What is to be painted on n stamps, checked on the host; then on the device, in three copies.
 
     Attributes:
         batch: The numbers of all rows.
-        indices: Photon keys; and rows in the order of their painters, (2, n) int64.
-        groups: Each painter with the first and last of its rows in that order, and how many of
-            them are of its last kind.
+        indices: Photon keys, and rows in the order of their painters; then the places of the parts
+            of each painter's rows: (2, n + parts) int64.
+        groups: The rows of each painter.
     """
 
     batch: Batch
     indices: Tensor
-    groups: tuple[tuple[Painter, slice, int], ...]
+    groups: tuple[Group, ...]
 
     def to(self, device: torch.device | str) -> "Work":
         """The same on another device; on a GPU nothing waits for the copies."""
-        values = sent(self.batch.values.numpy(), device)
-        indices = sent(self.indices.numpy(), device)
-        return Work(replace(self.batch, values=values), indices, self.groups)
+        batch = self.batch
+        parts = None if batch.parts is None else sent(batch.parts.numpy(), device)
+        batch = replace(batch, values=sent(batch.values.numpy(), device), parts=parts)
+        return Work(batch, sent(self.indices.numpy(), device), self.groups)
 
     def with_psfs(self, images: Tensor) -> "Work":
         """The same with the hosts' PSF images, (n, band, k, k), on the device of the numbers."""
@@ -188,22 +209,26 @@ def described(
         ValueError: a row lacks a number that its kind needs, or it is outside its range.
     """
     batch = replace(batch_of(rows, hosts, camera, edge_px=edge_px), bank=bank)
-    has_picture = rows["src_picture"].is_valid().to_numpy()
-    kinds = np.asarray(rows["kind"].to_pylist(), dtype=np.str_)
-    order, groups, start = [], [], 0
+    painted = pc.if_else(pc.equal(rows["family"], "look_alike"), "", rows["kind"])
+    kinds = np.asarray(painted.to_pylist(), dtype=np.str_)
+    names = painted_by(kinds, rows["src_picture"].is_valid().to_numpy(), batch.shapes().forms)
+    groups, places, start, stop = [], [], 0, len(kinds)
     for painter in PAINTERS:
-        takes = has_picture == painter.has_pictures
-        places = [np.flatnonzero((kinds == kind) & takes) for kind in painter.kinds]
-        place = np.concatenate(places)
+        takes = names == painter.name
+        place = np.concatenate([np.flatnonzero(takes & (kinds == kind)) for kind in painter.kinds])
         if not len(place):
             continue
-        painter.check(batch.take(torch.from_numpy(place), n_last=len(places[-1])))
-        order.append(place)
-        groups.append((painter, slice(start, start + len(place)), len(places[-1])))
-        start += len(place)
+        own = batch.take(torch.from_numpy(place), place)
+        painter.check(own)
+        places.append(places_of(own.shapes().forms))
+        count = places[-1].shape[1]
+        part = slice(start, start + len(place))
+        groups.append(Group(painter, part, place, slice(stop, stop + count)))
+        start, stop = part.stop, stop + count
     indices = np.zeros((2, len(kinds)), np.int64)
     indices[0] = keys.bits(rows["stamp_id"].to_numpy(), seed=seed, stream="photons").view(np.int64)
-    indices[1, :start] = np.concatenate(order) if order else []
+    indices[1, :start] = np.concatenate([group.rows for group in groups]) if groups else []
+    indices = np.concatenate([indices, *places], 1)
     return Work(batch, torch.from_numpy(indices), tuple(groups))
 
 
@@ -220,17 +245,20 @@ def add_light(work: Work, pixels: Tensor) -> Iterator[tuple[Ground, Light]]:
         Of each painter: the ground and the light, which is added when the next one is asked for.
     """
     photon_keys, order = work.indices
-    for painter, part, n_last in work.groups:
-        rows = order[part]
-        batch = work.batch.take(rows, n_last=n_last)
+    for group in work.groups:
+        rows = order[group.part]
+        batch = work.batch.take(rows, group.rows, work.indices[:, group.places])
         ground = Ground(pixels, rows, batch)
         with checked():
-            light = painter.paint(batch, ground)
-            noise = photon_noise(
-                light.pixels, batch.per_band("electrons"), photon_keys[rows], stream="photons"
-            )
+            light = group.painter.paint(batch, ground)
+            added = light.pixels
+            if group.painter.has_photons:
+                noise = photon_noise(
+                    added, batch.per_band("electrons"), photon_keys[rows], stream="photons"
+                )
+                added = noise.add_(added)
         yield ground, light
-        pixels.index_add_(0, rows, noise.add_(light.pixels))
+        pixels.index_add_(0, rows, added)
 
 
 class Pieces:
@@ -341,7 +369,7 @@ def _measured(work: Work, pixels: Tensor) -> Injected:
         aperture_flux=within,
         inside_share=inside[:, work.batch.camera.bands.index(REFERENCE_BAND)],
         magnification=magnification,
-        src_mag=ZERO_POINT_MAG - 2.5 * torch.log10(flux),
+        src_mag=ZERO_POINT_MAG - 2.5 * torch.log10(torch.where(flux > 0, flux, torch.nan)),
     )
 
 

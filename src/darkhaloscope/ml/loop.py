@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from darkhaloscope.core.errors import DataError
+from darkhaloscope.ml import heads
 from darkhaloscope.ml.batches import Batch, Ids, Source
 from darkhaloscope.ml.recipe import Epoch, Recipe, validation_figures
 from darkhaloscope.ml.saved import write_whole
@@ -57,18 +57,21 @@ class Batches:
 class Step(NamedTuple):
     """What is kept of a step until it is read: a result, and which stamps it came from.
 
-    `value` is the loss, or the logits (n,); `is_finite` says of each stamp whether all its pixels
-    are (n,). Both stay on the device.
+    `value` is the loss, or the network's outputs (n,) or (n, k); `is_finite` says of each stamp
+    whether all its pixels are (n,); `weight` is what all stamps of the step weigh in the loss. They
+    stay on the device.
     """
 
     value: Tensor
     is_finite: Tensor
     stamp_ids: Ids
+    weight: Tensor
 
     @classmethod
     def of(cls, batch: Batch, value: Tensor) -> "Step":
         """A step on a batch."""
-        return cls(value, batch.stamps.sum((1, 2, 3)).isfinite(), batch.stamp_ids)
+        is_finite = batch.stamps.sum((1, 2, 3)).isfinite()
+        return cls(value, is_finite, batch.stamp_ids, batch.weights.sum())
 
 
 class Training(LightningModule):
@@ -85,9 +88,9 @@ class Training(LightningModule):
         self.average = deepcopy(network).requires_grad_(requires_grad=False)
         self._training, self._validation, self.recipe = training, validation, recipe
         self.figures: dict[str, float] = {}
-        self.loss_sum, self.stamps = 0.0, 0
+        self.loss_sum, self.weight_sum, self.stamps = 0.0, 0.0, 0
         self._unread: list[Step] = []
-        self._seen: list[tuple[Step, Tensor]] = []
+        self._seen: list[tuple[Step, Tensor, Tensor]] = []
         weight = torch.tensor(recipe.positive_weight)
         self.register_buffer("positive_weight", weight, persistent=False)
 
@@ -115,19 +118,22 @@ class Training(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's mean loss."""
-        self.loss_sum, self.stamps, self._unread = 0.0, 0, []
+        self.loss_sum, self.weight_sum, self.stamps, self._unread = 0.0, 0.0, 0, []
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Loss of one batch; it has to be finite.
 
         On a GPU it is read later, some steps together: to read it is to wait for the step.
         """
-        logits = self.network(batch.stamps)
-        loss: Tensor = binary_cross_entropy_with_logits(
-            logits, batch.labels, pos_weight=self.positive_weight
+        loss = heads.loss(
+            self.network(batch.stamps),
+            batch.labels,
+            batch.classes,
+            batch.weights,
+            self.positive_weight,
         )
         self._unread.append(Step.of(batch, loss.detach()))
-        if logits.device.type == "cpu":
+        if loss.device.type == "cpu":
             self.read()
         return loss
 
@@ -138,11 +144,13 @@ class Training(LightningModule):
             DataError: one is not finite; the message names the stamps.
         """
         steps, self._unread = self._unread, []
-        values = torch.stack([step.value for step in steps]).tolist() if steps else []
-        for step, value in zip(steps, values, strict=True):
+        numbers = [torch.stack([step.value, step.weight]) for step in steps]
+        values = torch.stack(numbers).tolist() if steps else []
+        for step, (value, weight) in zip(steps, values, strict=True):
             if not math.isfinite(value):
                 raise DataError(_not_finite("training loss", value, step, self.current_epoch))
-            self.loss_sum += value * len(step.stamp_ids)
+            self.loss_sum += value * weight
+            self.weight_sum += weight
             self.stamps += len(step.stamp_ids)
 
     def on_train_batch_end(self, *_what: object) -> None:
@@ -165,22 +173,26 @@ class Training(LightningModule):
         self._seen = []
 
     def validation_step(self, batch: Batch, _index: int) -> None:
-        """Keep the averaged network's logits."""
-        self._seen.append((Step.of(batch, self.average(batch.stamps).float()), batch.labels))
+        """Keep the averaged network's outputs."""
+        step = Step.of(batch, self.average(batch.stamps).float())
+        self._seen.append((step, batch.labels, batch.classes))
 
     def on_validation_epoch_end(self) -> None:
         """Loss, AUROC and completeness over the validation stamps."""
-        logits = torch.cat([step.value for step, _ in self._seen]).cpu()
-        labels = torch.cat([labels for _, labels in self._seen]).cpu()
-        if not bool(logits.isfinite().all()):
-            bad = next(step for step, _ in self._seen if not bool(step.value.isfinite().all()))
+        steps, of_labels, of_classes = zip(*self._seen, strict=True)
+        outputs = torch.cat([step.value for step in steps]).cpu()
+        labels, classes = torch.cat(of_labels).cpu(), torch.cat(of_classes).cpu()
+        if not bool(outputs.isfinite().all()):
+            bad = next(step for step in steps if not bool(step.value.isfinite().all()))
             raise DataError(_not_finite("validation", math.nan, bad, self.current_epoch))
-        self.figures = validation_figures(logits.numpy(), labels.numpy())
+        losses = heads.losses(outputs.double(), labels.double(), classes)
+        logits = heads.lens_logit(outputs)
+        self.figures = validation_figures(logits.numpy(), labels.numpy(), losses.numpy())
 
     def mean_loss(self) -> float:
-        """Training loss per stamp over the epoch so far."""
+        """Training loss per stamp over the epoch so far, each counted by its weight."""
         self.read()
-        return self.loss_sum / max(self.stamps, 1)
+        return self.loss_sum / self.weight_sum if self.weight_sum else 0.0
 
 
 class EachEpoch(Callback):

@@ -3,19 +3,22 @@
 The stage `manifest` writes what is drawn here for copies 0 to c-1; training draws the same rows
 again for every epoch with higher copy numbers, so that no injection is seen twice.
 
-Every number belongs to a stamp's id, which is a hash of galaxy, kind and copy. A `companion` is
-drawn with the id of the lens that it copies: its row holds that lens, and its light is the lens's
-magnified light in two unlensed galaxies. They stand as far from the host, and share the light, as
-the two images that a round lens would make; the inner one not opposite the outer one, but turned
-about the host to where no lens has its second image. So flux, colour and radius are the lens's, in
-each stamp, and where around the host the light lies is not.
+Every number belongs to a stamp's id, which is a hash of galaxy, kind and copy. A `companion`, a
+`radial_arc` and a `scrambled` arc are drawn with the id of the lens that they copy: the row holds
+that lens, and its light is the lens's magnified light in one to three pieces (`lensing.pieces`).
+Mostly there are two, as far from the host and with the shares of light of the two images that a
+round lens would make; the inner one not opposite the outer one, but turned about the host to where
+no lens has its second image. So flux, colour and radius are the lens's, in each stamp, and where
+around the host the light lies is not.
+
+A galaxy that is known for a look-alike (column `look_alike` of the hosts) hosts nothing: it plays
+its kind once, as observed.
 
 The settings are read by attribute, so that this runs where pydantic is not; their meaning and
 ranges are in `core.settings.manifest`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -25,12 +28,12 @@ from numpy.typing import NDArray
 
 from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.errors import DataError
-from darkhaloscope.core.units import FWHM_PER_SIGMA, mag_from_nmgy
 from darkhaloscope.lensing import populations, priors
-from darkhaloscope.lensing.asked import Broad, Grid, Physical, Range
+from darkhaloscope.lensing.asked import Broad, Grid, Physical
 from darkhaloscope.lensing.priors import Columns, Hosts, Ids, Values
-from darkhaloscope.ml import roles
+from darkhaloscope.ml import roles, shaping
 from darkhaloscope.ml import sources as banks
+from darkhaloscope.ml.shaping import CONTAMINANTS, COPIES, PAINTED, dereddened_mag
 from darkhaloscope.ml.sources import SourceBank
 
 Flags = NDArray[np.bool_]
@@ -39,16 +42,13 @@ FAMILY = {
     "lens": "injection",
     "single_image": "injection",
     "control": "control",
-    "companion": "counterfactual",
-    "halo_ring": "counterfactual",
-    "ring": "contaminant",
-    "spiral": "contaminant",
+    **dict.fromkeys(CONTAMINANTS, "contaminant"),
+    **dict.fromkeys((*COPIES, "halo_ring"), "counterfactual"),
     "sky": "sky",
 }
-PAINTED = ("ring", "spiral", "halo_ring")
+LOOK_ALIKE = "look_alike"  # family of galaxies that are known for one, whatever their kind
 SPLIT_BITS = {"train": 0, "val": 1, "calib": 2, "test": 3}  # the lowest two of a source_id
 TRIALS = 16  # draws from which a negative's light is chosen as a lens's is
-HALO_COLOURED_WIDTH = 0.5  # a host-coloured ring's width over a blue one's
 
 
 class Settings(Protocol):
@@ -56,6 +56,8 @@ class Settings(Protocol):
 
     @property
     def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def target_variant(self) -> str: ...  # noqa: D102
     @property
     def seed(self) -> int: ...  # noqa: D102
     @property
@@ -74,16 +76,27 @@ class Settings(Protocol):
     def sky_shares(self) -> Mapping[Any, float]: ...  # noqa: D102
 
 
-def hosts_of(splits: pa.Table, cutouts: pa.Table, bands: Sequence[str]) -> pa.Table:
+def hosts_of(
+    splits: pa.Table,
+    cutouts: pa.Table,
+    bands: Sequence[str],
+    *,
+    look_alikes: pa.Table | None = None,
+) -> pa.Table:
     """The targets whose pixels can be used: columns of `splits` with the PSF of their cutout.
+
+    The column `look_alike` is the kind that a target is known to be, null for all others.
 
     Args:
         splits: Rows of the table `splits`.
         cutouts: Rows of the table `cutouts`, with or without pixels, in any order.
         bands: The run's bands.
+        look_alikes: Galaxies known for look-alikes: `target_id` and `kind`, a contaminant's; those
+            that are no targets are passed over.
 
     Raises:
-        DataError: a target of `splits` has no row in `cutouts`.
+        DataError: a target of `splits` has no row in `cutouts`; a galaxy is named more than once
+            among the look-alikes, or of a kind that is none.
     """
     at = pc.index_in(splits["target_id"], value_set=cutouts["target_id"].combine_chunks())
     if at.null_count:
@@ -95,7 +108,25 @@ def hosts_of(splits: pa.Table, cutouts: pa.Table, bands: Sequence[str]) -> pa.Ta
     table = splits.drop_columns([f"psf_nea_{band}_arcsec" for band in bands])
     for name in [f"psf_{width}_{band}_arcsec" for width in ("nea", "fwhm") for band in bands]:
         table = table.append_column(name, beside[name])
+    table = table.append_column(LOOK_ALIKE, _known(table["target_id"], look_alikes))
     return table.filter(pc.is_null(beside["refused"]))
+
+
+def _known(targets: pa.ChunkedArray, look_alikes: pa.Table | None) -> pa.Array | pa.ChunkedArray:
+    """The kind that each target is known to be, null where it is not."""
+    if look_alikes is None:
+        return pa.nulls(len(targets), pa.string())
+    kinds = pc.unique(look_alikes["kind"]).to_pylist()
+    faults = [f"{kind} is no kind of them" for kind in kinds if kind not in CONTAMINANTS]
+    named_again = look_alikes.num_rows - len(pc.unique(look_alikes["target_id"]))
+    if named_again:
+        faults.append(f"{named_again} galaxies are named more than once")
+    if faults:
+        raise DataError(
+            f"look-alikes: {'; '.join(faults)}; a galaxy is one of {', '.join(CONTAMINANTS)}, once"
+        )
+    at = pc.index_in(targets, value_set=look_alikes["target_id"].combine_chunks())
+    return look_alikes["kind"].take(at)
 
 
 def draw(
@@ -117,8 +148,9 @@ def draw(
 
     Returns:
         Rows of `schemas.manifest`, galaxy by galaxy in the order of `hosts`, kinds in the order
-        of `schemas.KINDS`, by copy. Galaxies whose seeing admits no Einstein radius are left out,
-        of a physical population also the lenses that are too improbable (`keep_weight`).
+        of `schemas.KINDS`, by copy. A known look-alike has one row, in epoch 0 alone. Galaxies
+        whose seeing admits no Einstein radius are left out, of a physical population also the
+        lenses that are too improbable (`keep_weight`).
     """
     plan = config.sets.get(split)
     hosts = hosts.filter(pc.equal(hosts["split"], split))
@@ -126,7 +158,11 @@ def draw(
         hosts = hosts.filter(pa.array(_is_usable(hosts, plan, config)))
     if plan is None or not hosts.num_rows:
         return schemas.empty(schemas.manifest(config.bands))
-    places, tables = [], []
+    is_known = hosts[LOOK_ALIKE].is_valid().to_numpy()
+    known = np.flatnonzero(is_known & (epoch == 0))
+    free = np.flatnonzero(~is_known)
+    places, tables = [known], [_as_observed(hosts.take(pa.array(known)), plan, config.bands)]
+    hosts = hosts.take(pa.array(free))
     cast_of = roles.cast_of(hosts, plan, seed=config.seed)
     target = hosts["target_id"].to_numpy()
     hosts = hosts.append_column("matched_id", pa.array(target[cast_of.partner]))
@@ -137,7 +173,7 @@ def draw(
         copy = copy + epoch * plan.copies[kind]
         rows, kept = _rows(hosts.take(pa.array(place)), kind, copy, plan, config, sources)
         tables.append(rows.filter(pa.array(kept)))
-        places.append(place[kept])
+        places.append(free[place[kept]])
     joined = pa.concat_tables(tables)
     order = np.argsort(np.concatenate(places), kind="stable")
     return _without_absent_pairs(joined.take(pa.array(order)))
@@ -154,7 +190,8 @@ def redraw(
     """Other injections for the same galaxies and kinds: one row for each of `rows`, in order.
 
     Args:
-        rows: Rows of `draw(..., epoch=0)`, of one split, perhaps more than once.
+        rows: Rows of `draw(..., epoch=0)`, of one split, perhaps more than once. Those of known
+            look-alikes stay as they are.
         hosts: Rows of `hosts_of` that hold their galaxies.
         config: Settings of the manifest.
         epoch: 0 gives the rows themselves.
@@ -169,9 +206,11 @@ def redraw(
     if at.null_count:
         raise DataError(f"{at.null_count} manifest rows have no cutout; rerun stage manifest")
     kinds = np.asarray(rows["kind"].to_pylist(), dtype=np.str_)
+    is_known = pc.equal(rows["family"], LOOK_ALIKE).to_numpy()
     plan = config.sets[rows["split"][0].as_py()]
-    places, tables = [], []
-    for kind in np.unique(kinds).tolist():
+    places, tables = [np.flatnonzero(is_known)], [rows.filter(pa.array(is_known))]
+    kinds[is_known] = LOOK_ALIKE
+    for kind in np.unique(kinds[~is_known]).tolist():
         place = np.flatnonzero(kinds == kind)
         copy = rows["copy"].to_numpy()[place] + epoch * plan.copies[kind]
         drawn, _ = _rows(hosts.take(at.take(pa.array(place))), kind, copy, plan, config, sources)
@@ -186,6 +225,19 @@ def sky_rows(hosts: pa.Table, bands: Sequence[str]) -> pa.Table:
     copy = np.zeros(hosts.num_rows, np.int64)
     stamp_id = keys.stamp_id(hosts["target_id"].to_numpy(), "sky", copy)
     return _table(hosts, "sky", stamp_id, copy, {"population": "sky"}, {}, bands)
+
+
+def _as_observed(hosts: pa.Table, plan: roles.SetPlan, bands: Sequence[str]) -> pa.Table:
+    """One row of each galaxy that is known for a look-alike."""
+    copy = np.zeros(hosts.num_rows, np.int64)
+    stamp_id = keys.stamp_id(hosts["target_id"].to_numpy(), LOOK_ALIKE, copy)
+    texts = {
+        "population": plan.population,
+        "family": LOOK_ALIKE,
+        "kind": hosts[LOOK_ALIKE],
+        "sky_weight": roles.weight_as_observed(plan),
+    }
+    return _table(hosts, "control", stamp_id, copy, texts, {}, bands)
 
 
 def _rows(
@@ -203,7 +255,7 @@ def _rows(
     texts: dict[str, Any] = {"population": plan.population}
     if kind != "lens":
         texts["sky_weight"] = roles.sky_weight(kind, plan, config.sky_shares)
-    if plan.controls == "paired" and kind in ("control", "companion"):
+    if plan.controls == "paired" and kind in ("control", *COPIES):
         texts["pair_id"] = lens_id
     elif (
         plan.controls == "host_matched" and kind == "control" and "matched_id" in hosts.column_names
@@ -213,8 +265,9 @@ def _rows(
         return _table(hosts, kind, stamp_id, copy, texts, {}, config.bands), np.ones(
             len(copy), bool
         )
-    ids = lens_id if kind == "companion" else stamp_id
-    columns, kept = _light(ids, hosts, kind, plan, config)
+    ids = lens_id if kind in COPIES else stamp_id
+    columns, kept, shape = _light(ids, hosts, kind, plan, config)
+    texts |= shape
     texts["source_id"] = _source_id(ids, hosts)
     if kind not in PAINTED:
         chosen = banks.choose(
@@ -237,12 +290,12 @@ def _rows(
 
 def _light(
     ids: Ids, hosts: pa.Table, kind: str, plan: roles.SetPlan, config: Settings
-) -> tuple[Columns, Flags]:
-    """The injected light of n rows, and whether the lens behind it was kept."""
+) -> tuple[Columns, Flags, dict[str, Any]]:
+    """The injected light of n rows, whether the lens behind it was kept, and what it is made of."""
     seen = _seen(hosts, config)
     kept = np.ones(len(ids), bool)
-    seed = config.seed
-    if plan.population == "physical":
+    seed, is_physical = config.seed, plan.population == "physical"
+    if is_physical:
         trials = 1 if kind == "lens" else TRIALS
         lens, kept = priors.physical(ids, seen, config.physical, seed=seed, trials=trials)
     elif config.training.prior == "broad":
@@ -253,97 +306,24 @@ def _light(
         ids, lens["src_z"], lens["src_mag_r"], config.sources, config.bands, seed=seed
     )
     columns = {**lens, **light}
-    if plan.population == "training" and config.training.prior == "broad":
+    if not is_physical and config.training.prior == "broad":
         snr = keys.uniform(ids, seed=seed, stream="arc_snr")
         columns["arc_snr_target"] = priors.log_flat(config.training.arc_snr_g, snr)
     if kind in PAINTED:
-        return _shape(ids, hosts, kind, columns, config), kept
+        columns, shape = shaping.painted(
+            ids, hosts, seen, kind, columns, config=config, is_held=is_physical
+        )
+        return columns, kept, shape
     if kind == "single_image":
         reach = config.shapes.single_image_reach
         x, y = priors.positions_outside(ids, lens, reach=reach, seed=seed)
     else:
         x, y = priors.positions_inside(ids, lens, seed=seed)
     columns |= {"src_x_arcsec": x, "src_y_arcsec": y}
-    if kind == "companion":
-        columns |= _pieces(ids, lens["theta_e_arcsec"], x, y, config)
-    return columns, kept
-
-
-def _pieces(ids: Ids, theta_e: Values, x: Values, y: Values, config: Settings) -> Columns:
-    """Where the two galaxies of a companion stand: radii and shares of a round lens's images.
-
-    A singular isothermal sphere has images at theta_e +- beta, magnified theta_e / beta +- 1.
-    """
-    draw = partial(keys.uniform, ids, seed=config.seed)
-    beta = np.hypot(x, y)
-    outer_phi = np.degrees(np.arctan2(y, x))
-    turn = _at(config.shapes.companion_turn_deg, draw(stream="companion_turn"))
-    sense = np.where(draw(stream="companion_sense") < 0.5, -1.0, 1.0)
-    return {
-        "shape_radius_arcsec": theta_e + beta,
-        "shape_phi_deg": outer_phi,
-        "inner_radius_arcsec": np.maximum(theta_e - beta, 0.0),
-        "inner_phi_deg": outer_phi + sense * turn,
-        "inner_share": np.maximum(theta_e - beta, 0.0) / (2 * theta_e),
-    }
-
-
-def _shape(ids: Ids, hosts: pa.Table, kind: str, source: Columns, config: Settings) -> Columns:
-    """A painted look-alike: the light of a source, magnified as arcs are, in another shape."""
-    draw = partial(keys.uniform, ids, seed=config.seed)
-    shapes = config.shapes
-    brighter = 2.5 * np.log10(priors.shape_magnification(ids, seed=config.seed))
-    columns = {f"src_mag_{b}": source[f"src_mag_{b}"] - brighter for b in config.bands}
-    columns |= {name: source[name] for name in ("src_z", "arc_snr_target") if name in source}
-    columns["src_phi_deg"] = source["src_phi_deg"]
-    if kind == "ring":
-        radius = _at(shapes.ring_radius_arcsec, draw(stream="ring_radius"))
-        return columns | {
-            "shape_radius_arcsec": radius,
-            "shape_width_arcsec": radius
-            * _at(shapes.ring_width_over_radius, draw(stream="ring_width")),
-            "src_q": _at(shapes.ring_q, draw(stream="ring_q")),
-        }
-    if kind == "spiral":
-        return columns | _arms(draw, shapes)
-    is_coloured = draw(stream="halo_colour") < shapes.halo_ring_host_coloured_share
-    mag = {band: dereddened_mag(hosts, band) for band in config.bands}
-    for band in config.bands:
-        of_host = columns["src_mag_r"] + np.nan_to_num(mag[band] - mag["r"])
-        columns[f"src_mag_{band}"] = np.where(is_coloured, of_host, columns[f"src_mag_{band}"])
-    fwhm = _at(shapes.halo_ring_fwhm_over_psf, draw(stream="halo_width"))
-    fwhm = (
-        fwhm * hosts["psf_fwhm_r_arcsec"].to_numpy() * np.where(is_coloured, HALO_COLOURED_WIDTH, 1)
-    )
-    return columns | {
-        "shape_radius_arcsec": _at(shapes.halo_ring_radius_arcsec, draw(stream="halo_radius")),
-        "shape_width_arcsec": fwhm / FWHM_PER_SIGMA,
-        "src_q": 0.7 + 0.3 * draw(stream="halo_q"),
-    }
-
-
-def _arms(draw: Callable[..., Values], shapes: Any) -> Columns:
-    arms = np.asarray(shapes.spiral_arms)
-    sense = np.where(draw(stream="spiral_sense") < 0.5, -1.0, 1.0)
-    radius = _at(shapes.spiral_radius_arcsec, draw(stream="spiral_radius"))
-    over_radius = _at(shapes.spiral_r_eff_over_radius, draw(stream="spiral_r_eff"))
-    return {
-        "shape_radius_arcsec": radius,
-        "shape_width_arcsec": _at(shapes.spiral_width_arcsec, draw(stream="spiral_width")),
-        "shape_n_arms": arms[(draw(stream="spiral_arms") * len(arms)).astype(np.intp)],
-        "shape_pitch_deg": sense * _at(shapes.spiral_pitch_deg, draw(stream="spiral_pitch")),
-        "shape_phi_deg": 360 * draw(stream="spiral_phi"),
-        "src_q": _at(shapes.spiral_q, draw(stream="spiral_q")),
-        "src_r_eff_arcsec": radius * over_radius,
-    }
-
-
-def dereddened_mag(hosts: pa.Table, band: str) -> Values:
-    """Magnitude of the catalogue's flux without the Galaxy's dust; NaN where not positive."""
-    flux = hosts[f"flux_{band}_nmgy"].to_numpy(zero_copy_only=False).astype(np.float64)
-    left = hosts[f"mw_transmission_{band}"].to_numpy(zero_copy_only=False).astype(np.float64)
-    clean = np.nan_to_num(flux, nan=-1.0) / np.where(left > 0, left, 1.0)  # no dust where not known
-    return mag_from_nmgy(np.asarray(clean))
+    if kind not in COPIES:
+        return columns, kept, {}
+    radius, shape = shaping.in_pieces(ids, hosts, seen, kind, columns, config=config)
+    return columns | radius, kept, shape
 
 
 def _seen(hosts: pa.Table, config: Settings) -> Hosts:
@@ -409,10 +389,6 @@ def _as_pictures(
     }
 
 
-def _at(span: Range, uniform: Values) -> Values:
-    return np.asarray(span.low + (span.high - span.low) * uniform)
-
-
 def _table(
     hosts: pa.Table,
     kind: str,
@@ -451,7 +427,8 @@ def _column(values: Any, field: pa.Field, n: int) -> pa.Array | pa.ChunkedArray:
         return pa.repeat(pa.scalar(values, field.type), n)
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
-    return pa.array(np.asarray(values).astype(field.type.to_pandas_dtype()), field.type)
+    given = np.asarray(values).astype(field.type.to_pandas_dtype())
+    return pa.array(given, field.type, from_pandas=True)  # NaN: it does not apply
 
 
 def _without_absent_pairs(rows: pa.Table) -> pa.Table:

@@ -1,11 +1,12 @@
-"""The networks, by name, with what each costs. All end in one logit a stamp.
+"""The networks, by name, with what each costs. All end in one logit a stamp, or a value a kind.
 
 Written in plain torch: torchvision's wheel does not load beside every CPU build of torch. The cost
 of a network is its multiply-accumulates on one 3 x 64 x 64 stamp (GMAC), counted by `count_macs`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,10 @@ class SmallNet(nn.Module):
     quarter of each training step, and it changed nothing (AUROC 0.985 and 0.984 after equal steps).
     """
 
-    def __init__(self, bands: int, widths: Sequence[int] = (24, 48, 96, 192)) -> None:
-        """Make the layers for `bands` input channels."""
+    def __init__(
+        self, bands: int, outputs: int = 1, widths: Sequence[int] = (24, 48, 96, 192)
+    ) -> None:
+        """Make the layers for `bands` input channels and so many outputs."""
         super().__init__()
         layers: list[nn.Module] = []
         channels = bands
@@ -36,14 +39,18 @@ class SmallNet(nn.Module):
                 channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(2 * channels, 128), nn.ReLU(inplace=True), nn.Linear(128, 1)
+            nn.Linear(2 * channels, 128), nn.ReLU(inplace=True), nn.Linear(128, outputs)
         )
 
-    def forward(self, stamps: Tensor) -> Tensor:
-        """Logits, shape (n,), of normalised stamps, shape (n, band, y, x)."""
+    def embedded(self, stamps: Tensor) -> Tensor:
+        """What the last layer sees, shape (n, 128), float32, of normalised stamps."""
         maps = self.features(stamps).float()
         pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
-        return _logit(self.head, pooled)
+        return _in_float32(self.head[:-1], pooled)
+
+    def forward(self, stamps: Tensor) -> Tensor:
+        """Logits (n,), or a value a kind (n, k), of normalised stamps (n, band, y, x)."""
+        return _answer(self.head[-1], self.embedded(stamps))
 
 
 class ResidualBlock(nn.Module):
@@ -66,13 +73,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet18 with one output, with the stem of ImageNet or the first run's."""
+    """ResNet18 with the stem of ImageNet or the first run's."""
 
-    def __init__(self, bands: int, *, standard_stem: bool) -> None:
+    def __init__(self, bands: int, outputs: int = 1, *, standard_stem: bool) -> None:
         """Make the layers.
 
         Args:
             bands: Input channels.
+            outputs: Values that it answers with.
             standard_stem: 7x7 with stride 2, then a max-pool with stride 2. Otherwise 3x3 with
                 stride 1 and no pooling: 15 times the cost, at the full resolution.
         """
@@ -90,12 +98,27 @@ class ResNet18(nn.Module):
             ]
             channels = width
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(512, 1)
+        self.head = nn.Linear(512, outputs)
+
+    def embedded(self, stamps: Tensor) -> Tensor:
+        """What the last layer sees, shape (n, 512), float32, of normalised stamps."""
+        maps: Tensor = self.blocks(self.stem(stamps)).float()
+        return maps.mean((2, 3))
 
     def forward(self, stamps: Tensor) -> Tensor:
-        """Logits, shape (n,), of normalised stamps, shape (n, band, y, x)."""
-        maps = self.blocks(self.stem(stamps)).float()
-        return _logit(self.head, maps.mean((2, 3)))
+        """Logits (n,), or a value a kind (n, k), of normalised stamps (n, band, y, x)."""
+        return _answer(self.head, self.embedded(stamps))
+
+
+Network = SmallNet | ResNet18
+
+
+class Make(Protocol):
+    """Makes an untrained network."""
+
+    def __call__(self, bands: int, outputs: int) -> Network:
+        """For so many bands, with so many outputs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +126,13 @@ class Design:
     """A network that can be asked for by name.
 
     Attributes:
-        make: Makes it, untrained, for a number of bands.
+        make: Makes it, untrained, for a number of bands and of outputs.
         gmac: 1e9 multiply-accumulates on one 3 x 64 x 64 stamp.
-        parameters: Number of trained values with three bands.
+        parameters: Number of trained values with three bands and one output.
         meaning: What it is for.
     """
 
-    make: Callable[[int], nn.Module]
+    make: Make
     gmac: float
     parameters: int
     meaning: str
@@ -118,10 +141,13 @@ class Design:
 DESIGNS: dict[str, Design] = {
     "small": Design(SmallNet, 0.119, 709_817, "default on a CPU"),
     "resnet18": Design(
-        lambda bands: ResNet18(bands, standard_stem=True), 0.148, 11_177_025, "standard stem"
+        lambda bands, outputs: ResNet18(bands, outputs, standard_stem=True),
+        0.148,
+        11_177_025,
+        "standard stem",
     ),
     "resnet18_first_run": Design(
-        lambda bands: ResNet18(bands, standard_stem=False),
+        lambda bands, outputs: ResNet18(bands, outputs, standard_stem=False),
         2.222,
         11_169_345,
         "the first run's: 3x3 stem with stride 1, no max-pool",
@@ -129,8 +155,14 @@ DESIGNS: dict[str, Design] = {
 }
 
 
-def make(name: str, *, bands: int, seed: int) -> nn.Module:
+def make(name: str, *, bands: int, seed: int, outputs: int = 1) -> Network:
     """An untrained network; equal seeds give equal weights, and no other draw is disturbed.
+
+    Args:
+        name: Of its design.
+        bands: Input channels.
+        seed: Of the weights.
+        outputs: 1: it answers with logits (n,); more: with a value a kind, (n, outputs).
 
     Raises:
         ConfigError: no network has that name.
@@ -139,7 +171,7 @@ def make(name: str, *, bands: int, seed: int) -> nn.Module:
         raise ConfigError(f"there is no network {name!r}; choose one of {', '.join(DESIGNS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DESIGNS[name].make(bands)
+        return DESIGNS[name].make(bands, outputs)
 
 
 def count_macs(network: nn.Module, shape: tuple[int, int, int]) -> int:
@@ -181,8 +213,14 @@ def _convolution(
     return [layer, nn.BatchNorm2d(width)] if is_normalised else [layer]
 
 
-def _logit(head: nn.Module, pooled: Tensor) -> Tensor:
-    """The head in float32 whatever the autocast: bfloat16 has 8 bits, and logits would tie."""
-    with torch.autocast(pooled.device.type, enabled=False):
-        logits: Tensor = head(pooled)
-    return logits[:, 0]
+def _answer(last: nn.Module, embedded: Tensor) -> Tensor:
+    """Of the last layer: (n,) where it has one output, else (n, k)."""
+    outputs = _in_float32(last, embedded)
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def _in_float32(layers: nn.Module, values: Tensor) -> Tensor:
+    """Layers in float32 whatever the autocast: bfloat16 has 8 bits, and logits would tie."""
+    with torch.autocast(values.device.type, enabled=False):
+        found: Tensor = layers(values)
+    return found

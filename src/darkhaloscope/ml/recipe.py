@@ -24,8 +24,11 @@ class Epoch:
 
     Attributes:
         epoch: 0 for the first.
-        train_loss: Mean over the epoch's stamps, of the network as it was at each step.
-        val_loss: Of the averaged weights, over all validation stamps.
+        train_loss: Mean over the epoch's stamps, each counted by its weight in the loss, of the
+            network as it was at each step; of one size whatever the weights are.
+        val_loss: Of the averaged weights, over all validation stamps, each counted alike: the
+            cross-entropy of lens and negative, or of the kinds where the network tells them apart
+            (larger, and not to be compared with the former).
         val_auroc: Area under the ROC of the validation stamps, copies of a galaxy counted each.
         val_completeness: Share of validation lenses above the score that 1 % of the validation
             negatives exceed.
@@ -110,13 +113,14 @@ class Recipe:
 
 
 def validation_figures(
-    logits: NDArray[np.float32], labels: NDArray[np.float32]
+    logits: NDArray[np.float32], labels: NDArray[np.float32], losses: NDArray[np.float64]
 ) -> dict[str, float]:
     """Loss, AUROC and completeness of one pass over the validation stamps.
 
     Args:
-        logits: Shape (n,).
+        logits: Of a lens, shape (n,).
         labels: 1 for a lens, 0 for a negative, shape (n,).
+        losses: Cross-entropy of each stamp, shape (n,).
 
     Raises:
         DataError: lenses or negatives are missing.
@@ -129,11 +133,10 @@ def validation_figures(
             "splits' shares and the manifest's copies"
         )
     score = logits.astype(np.float64)
-    loss = np.logaddexp(0.0, np.where(is_lens, -score, score)).mean()
     above = rankdata(score)[is_lens].sum() - lenses * (lenses + 1) / 2
     threshold = np.quantile(score[~is_lens], 1.0 - WATCHED_FPR, method="higher")
     return {
-        "val_loss": float(loss),
+        "val_loss": float(losses.mean()),
         "val_auroc": float(above / (lenses * negatives)),
         "val_completeness": float((score[is_lens] > threshold).mean()),
     }

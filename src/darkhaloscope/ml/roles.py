@@ -75,6 +75,16 @@ def sky_weight(kind: str, plan: SetPlan, sky_shares: Mapping[Any, float]) -> flo
     return sky_shares.get(kind, 0.0) / share if share > 0 else 0.0
 
 
+def weight_as_observed(plan: SetPlan) -> float:
+    """Weight to the sky of a galaxy that stands for itself: the negatives made of a galaxy.
+
+    Weights are relative to the negatives of a set (`sky_weight`), of which there are as many for
+    each galaxy: 1 less the share of lenses, where a galaxy plays one kind.
+    """
+    made = plan.copies if plan.controls == "paired" else plan.shares
+    return float(sum(v for k, v in made.items() if k != "lens"))
+
+
 def partners(
     hosts: pa.Table, controls: NDArray[np.intp], lenses: NDArray[np.intp]
 ) -> NDArray[np.intp]:

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.data.pixels import Layout
-from darkhaloscope.ml import networks
+from darkhaloscope.ml import heads, networks
 from darkhaloscope.ml.transforms import Normalisation, augment, unmoved
 
-FORMAT = 1
+FORMAT = 2
+BINARY_FORMAT = 1  # of models before any told kinds apart: it names no classes
 WEIGHTS, LAST_WEIGHTS, DESCRIPTION = "model.safetensors", "last.safetensors", "model.json"
 METRICS = ("train_loss", "val_loss", "val_auroc", "val_completeness", "stamps_seen")
 
@@ -38,6 +39,7 @@ class Description:
         training_digest: Names all that the network was trained from.
         epoch: The epoch whose weights these are, 0 the first.
         metrics: Validation figures of that epoch.
+        classes: Kinds that it tells apart, lens first; none: it answers with one logit.
     """
 
     network: str
@@ -48,6 +50,7 @@ class Description:
     training_digest: str
     epoch: int
     metrics: Mapping[str, float]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class SavedModel:
     """A network that knows what it may be shown."""
 
     description: Description
-    network: nn.Module
+    network: networks.Network
 
     def check(self, layout: Layout) -> None:
         """Refuse pixels that the network was not trained on.
@@ -87,21 +90,67 @@ class SavedModel:
             sky_median: Of the annulus before injection, nanomaggies, shape (n, band).
 
         Returns:
-            Logits, shape (n,), float32; a row's value does not depend on the others.
+            Logits of a lens against all else, shape (n,), float32; a row's value does not depend on
+            the others. Of a network that tells kinds apart it is that of `kinds`.
 
         Raises:
             DataError: a logit is not finite; the message names the rows.
         """
-        made = self.description
         with torch.inference_mode():
-            stamps = augment(pixels, made.size_px, unmoved(len(pixels)))
-            stamps = made.normalisation(stamps, sky_median)
-            logits: Tensor = self.network(stamps.contiguous(memory_format=torch.channels_last))
-        is_bad = ~logits.isfinite()
-        if bool(is_bad.any()):
-            rows = ", ".join(str(row) for row in is_bad.nonzero().flatten().tolist())
-            raise DataError(f"the network's output is not finite in rows {rows} of the batch")
-        return logits.float()
+            logits = heads.lens_logit(self._of(self.network, pixels, sky_median))
+        return _finite(logits)
+
+    def kinds(self, pixels: Tensor, sky_median: Tensor) -> Tensor | None:
+        """Log-probabilities of the kinds that the network tells apart; None where it does not.
+
+        Args:
+            pixels: As for `logits`.
+            sky_median: As for `logits`.
+
+        Returns:
+            Natural logarithms, shape (n, k), float32, in the order of `description.classes`; the
+            probabilities of a row add up to 1.
+
+        Raises:
+            DataError: one is not finite; the message names the rows.
+        """
+        if not self.description.classes:
+            return None
+        with torch.inference_mode():
+            found = torch.log_softmax(self._of(self.network, pixels, sky_median), 1)
+        return _finite(found)
+
+    def features(self, pixels: Tensor, sky_median: Tensor) -> Tensor:
+        """What the network's last layer sees, for linear probes.
+
+        Args:
+            pixels: As for `logits`.
+            sky_median: As for `logits`.
+
+        Returns:
+            Shape (n, d), float32; d is 128 or 512, as the network has it.
+
+        Raises:
+            DataError: one is not finite; the message names the rows.
+        """
+        with torch.inference_mode():
+            return _finite(self._of(self.network.embedded, pixels, sky_median))
+
+    def _of(self, see: Callable[[Tensor], Tensor], pixels: Tensor, sky_median: Tensor) -> Tensor:
+        """What `see` makes of the central stamps, normalised."""
+        made = self.description
+        stamps = augment(pixels, made.size_px, unmoved(len(pixels)))
+        stamps = made.normalisation(stamps, sky_median)
+        return see(stamps.contiguous(memory_format=torch.channels_last))
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Float32 values, (n,) or (n, k), all finite."""
+    is_bad = ~values.reshape(len(values), -1).isfinite().all(1)
+    if bool(is_bad.any()):
+        rows = ", ".join(str(row) for row in is_bad.nonzero().flatten().tolist())
+        raise DataError(f"the network's output is not finite in rows {rows} of the batch")
+    return values.float()
 
 
 def save(
@@ -140,7 +189,10 @@ def load(folder: Path, *, device: str = "cpu", weights: str = WEIGHTS) -> SavedM
         DataError: a file is missing or damaged, of another format, or does not fit the network.
     """
     description = _read_description(folder / DESCRIPTION)
-    network = networks.make(description.network, bands=len(description.bands), seed=0)
+    outputs = max(1, len(description.classes))
+    network = networks.make(
+        description.network, bands=len(description.bands), seed=0, outputs=outputs
+    )
     try:
         network.load_state_dict(load_file(folder / weights))
     except (OSError, SafetensorError) as error:
@@ -160,13 +212,16 @@ def _read_description(path: Path) -> Description:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; train again") from error
     found = stated.pop("format", None)
-    if found != FORMAT:
-        raise DataError(f"{path} has format {found}; this version reads format {FORMAT}")
+    if found not in (BINARY_FORMAT, FORMAT):
+        raise DataError(
+            f"{path} has format {found}; this version reads formats {BINARY_FORMAT} and {FORMAT}"
+        )
     try:
         normalisation = stated.pop("normalisation")
         softening = tuple(normalisation["softening_nmgy"])
         stated["normalisation"] = Normalisation(normalisation["name"], softening)
         stated["bands"] = tuple(stated["bands"])
+        stated["classes"] = () if found == BINARY_FORMAT else tuple(stated["classes"])
         return Description(**stated)
     except (KeyError, TypeError) as error:
         raise DataError(

@@ -1,14 +1,14 @@
 """Which partitions a stage has in a run, what they are called, and where they stand."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from darkhaloscope.core.config import RunConfig
+from darkhaloscope.core.config import RunConfig, is_asked
 from darkhaloscope.core.contracts import Input, Stage
 from darkhaloscope.core.schemas import SPLITS
 from darkhaloscope.pipeline.registry import stage_named
 
-ROUND = "round=0"
 SCORED_SETS = ("val", "calib", "test", "sky")
 WHOLE = "all"
 
@@ -31,17 +31,24 @@ class Layout:
 
     def partitions(self, stage: Stage) -> list[str]:
         """Keys of everything that the stage makes in this run, in order."""
+        if not is_asked(self.config, stage.name):
+            return []
         kinds: dict[str, Sequence[str]] = {
             "catalogue": sorted(self.catalogues),
             "tile": sorted(self.tiles),
             "whole": [WHOLE],
-            "model": [f"{name}/{ROUND}" for name in self.config.model],
+            "model": self._models(stage),
         }
         if stage.partition == "set/tile":
             return self._set_tiles(self.config.stamps.sets)
         if stage.partition == "model/set/tile":
             return [f"{m}/{key}" for m in kinds["model"] for key in self._set_tiles(SCORED_SETS)]
         return list(kinds[stage.partition])
+
+    def last_round(self, model: str) -> int:
+        """The last round of a model: 0 where nothing is mined for it."""
+        mined = self.config.mined
+        return mined.rounds if mined is not None and mined.model == model else 0
 
     def path(self, table: str, key: str) -> str:
         """Where the partition `key` of a table stands; a folder for an artefact."""
@@ -51,7 +58,7 @@ class Layout:
             return f"{root}/{table}" if key == WHOLE else f"{root}/{table}/{key}"
         if stage.partition == "tile" or stage.splits_output_by:
             return f"{root}/{table}/tile={key}.parquet"
-        return f"{root}/{table}/{table if key == WHOLE else key}.parquet"
+        return f"{root}/{table}/{table if key == WHOLE else key}.{stage.kept_as}"
 
     def inputs(self, stage: Stage, wanted: Input, key: str) -> list[str]:
         """Paths of all that one input contributes to the partition `key`."""
@@ -67,7 +74,8 @@ class Layout:
         if source.partition == "whole" and not source.splits_output_by:
             return [WHOLE]
         if source.partition == "model":
-            return [f"{self._model(stage, key)}/{ROUND}"]
+            made = set(self.partitions(source))
+            return [k for k in self._rounds(stage, wanted, key) if k in made]
         if source.partition in ("set/tile", "model/set/tile"):
             asked = wanted.sets or (set_of(key),)
             if source.partition == "set/tile":
@@ -75,8 +83,33 @@ class Layout:
             within = [k for k in self._set_tiles(asked) if tile_of(k) in tiles]
             if source.partition == "set/tile":
                 return within
-            return [f"{self._model(stage, key)}/{ROUND}/{k}" for k in within]
+            return [f"{m}/{k}" for m in self._rounds(stage, wanted, key) for k in within]
         return tiles
+
+    def _models(self, stage: Stage) -> list[str]:
+        """`NAME/round=k` of everything that a stage makes by model."""
+        named = getattr(getattr(self.config, stage.name), "model", None)
+        keys = []
+        for name in self.config.model:
+            if named not in (None, name):
+                continue
+            last = self.last_round(name)
+            rounds = {"every": range(last + 1), "but_last": range(last), "last": (last,)}
+            keys += [f"{name}/round={k}" for k in rounds[stage.made_in]]
+        return keys
+
+    def _rounds(self, stage: Stage, wanted: Input, key: str) -> list[str]:
+        """`NAME/round=k` of all that one input contributes."""
+        name = self._model(stage, key)
+        last = self.last_round(name)
+        own = round_of(key) if stage.partition.startswith("model") else last
+        asked = {
+            "own": (own,),
+            "before": range(own),
+            "previous": range(max(own - 1, 0), own),
+            "earlier": range(last),
+        }
+        return [f"{name}/round={k}" for k in asked[wanted.rounds]]
 
     def _model(self, stage: Stage, key: str) -> str:
         """The model that a partition belongs to, or that the stage's settings name."""
@@ -98,6 +131,12 @@ class Layout:
 def tile_of(key: str) -> str:
     """The tile in a partition's key."""
     return key.rsplit("tile=", 1)[-1]
+
+
+def round_of(key: str) -> int:
+    """The round of mining in a partition's key or path; 0 where it has none."""
+    found = re.search(r"(?:^|/)round=(\d+)", key)
+    return int(found[1]) if found else 0
 
 
 def set_of(key: str) -> str:

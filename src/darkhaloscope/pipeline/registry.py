@@ -16,6 +16,8 @@ ORDER = (
     "gates",
     "model",
     "scores",
+    "mined",
+    "audit",
     "selection",
     "candidates",
     "report",
@@ -35,13 +37,18 @@ def stage_named(name: str) -> Stage:
     return found
 
 
-def needed_by(names: tuple[str, ...]) -> list[str]:
-    """The stages named and all that they need, in order; all of them where none is named."""
-    wanted = set()
+def needed_by(names: tuple[str, ...], *, without: tuple[str, ...] = ()) -> list[str]:
+    """The stages named and all that they need, in order; all of them where none is named.
+
+    Args:
+        names: Stages.
+        without: Stages that are left out, with what they alone need.
+    """
+    wanted = set[str]()
     waiting = list(names or ORDER)
     while waiting:
         name = waiting.pop()
-        if name not in wanted:
+        if name not in wanted and name not in without:
             wanted.add(name)
             waiting += [i.table for i in stage_named(name).inputs]
             waiting += stage_named(name).after

@@ -14,18 +14,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from darkhaloscope.core.config import RunConfig
+from darkhaloscope.core.config import RunConfig, is_asked
 from darkhaloscope.core.contracts import Device, Engine, Report
 from darkhaloscope.core.errors import ConfigError, DataError, StageError
 from darkhaloscope.data import store
 from darkhaloscope.engines.local import LocalEngine
-from darkhaloscope.pipeline.layout import Layout, TileSplits, tile_of
+from darkhaloscope.pipeline.layout import SCORED_SETS, Layout, TileSplits, round_of, set_of, tile_of
 from darkhaloscope.pipeline.registry import ORDER, needed_by, stage_named
 from darkhaloscope.pipeline.task import Task, tiles_header
 from darkhaloscope.survey.files import Survey
 
 log = logging.getLogger(__name__)
 
+_LOOP = ("model", "scores", "mined")  # stages of which every round of mining has its own
 _HERE = ("whole", "model")  # partitions that run in this process, with all its threads
 
 
@@ -66,6 +67,9 @@ def bring_up_to_date(
 ) -> int:
     """Make what is not current of the stages named and of all that they need.
 
+    With rounds of mining the model, the scores and what is mined come round by round; the scores of
+    `test` are made after the last training, so that nothing can be chosen by them.
+
     Args:
         config: The run's settings.
         names: Stages; empty: all.
@@ -79,25 +83,98 @@ def bring_up_to_date(
 
     Raises:
         StageError: partitions of a stage failed, and everything else of that stage is written; or
-            a stage's verdict stands against what comes after it.
+            a stage's verdict stands against what comes after it, or was kept until the end.
         ConfigError: no such stage or tile; the root is in use by another run.
     """
-    stages = needed_by(tuple(names))
+    steps = steps_of(config, tuple(names))
+    stages = {step.stage for step in steps}
     survey = Survey(config.survey)
-    made = 0
+    made, kept_back = 0, list[str]()
     with locked(config.root):
-        for name in stages:
+        for step in steps:
+            name = step.stage
             layout = layout_of(config, survey)
             task = Task(name, layout, survey, device)
-            keys = _asked(layout, name, only)
-            if keys is None:
+            asked = _asked(layout, name, only)
+            if asked is None:
                 continue
+            keys = [key for key in asked if step.holds(key)]
             if name == "images" and "cutouts" in stages and not survey.is_local:
                 made += _tile_by_tile(task, keys, engine, progress, device)
             else:
-                made += _stage(task, keys, engine, progress, device)
-            if said := _verdicts(task, keys):
-                raise StageError("\n".join(said.values()))
+                made += _stage(task, keys, engine, progress, device, step.title)
+            if said := list(_verdicts(task, keys).values()):
+                if task.stage.verdict_at == "once":
+                    raise StageError("\n".join(said))
+                kept_back += said
+    if kept_back:
+        raise StageError("\n".join(kept_back))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage, or the part of it that belongs to one round of mining.
+
+    Attributes:
+        stage: The stage's name.
+        of_round: The round; None: all.
+        sets: Sets that are scored; other stages have none.
+    """
+
+    stage: str
+    of_round: int | None = None
+    sets: tuple[str, ...] = SCORED_SETS
+
+    @property
+    def title(self) -> str:
+        """What a person is told that goes on."""
+        if self.of_round is not None:
+            return f"{self.stage} round {self.of_round}"
+        return f"{self.stage} of test" if self.sets == ("test",) else self.stage
+
+    def holds(self, key: str) -> bool:
+        """Whether a partition belongs to this step."""
+        is_of_round = self.of_round in (None, round_of(key))
+        return is_of_round and (self.stage != "scores" or set_of(key) in self.sets)
+
+
+def steps_of(config: RunConfig, names: tuple[str, ...]) -> list[Step]:
+    """The stages named and all that they need, in the order in which they are made.
+
+    Raises:
+        ConfigError: no such stage, or its section is not in the run's file.
+    """
+    absent = tuple(name for name in ORDER if not is_asked(config, name))
+    if lacking := [name for name in names if name in absent]:
+        raise ConfigError(f"the run's file has no section [{'], ['.join(lacking)}]; write it first")
+    stages = needed_by(names, without=absent)
+    if config.mined is None or "mined" not in stages:
+        return [Step(name) for name in stages]
+    rest = tuple(name for name in names or ORDER if name != "mined")
+    for_themselves = needed_by(rest, without=(*absent, "mined")) if rest else []
+    others = [name for name in stages if name not in _LOOP]
+    steps = [Step(name) for name in others if ORDER.index(name) < ORDER.index("model")]
+    for k in range(config.mined.rounds + 1):
+        steps += _steps_of_round(k, config.mined.rounds, for_themselves)
+    if "scores" in for_themselves:
+        steps.append(Step("scores", sets=("test",)))
+    return steps + [Step(name) for name in others if ORDER.index(name) > ORDER.index("model")]
+
+
+def _steps_of_round(k: int, last: int, for_themselves: Sequence[str]) -> list[Step]:
+    """Model, scores and mined of a round; `for_themselves` are stages that mining is not for."""
+    mined_from = {s for i in stage_named("mined").inputs if i.table == "scores" for s in i.sets}
+    before_test = tuple(name for name in SCORED_SETS if name != "test")
+    made = []
+    if k < last or "model" in for_themselves:
+        made.append(Step("model", k))
+    if "scores" in for_themselves:
+        made.append(Step("scores", k, before_test))
+    elif k < last:
+        made.append(Step("scores", k, tuple(sorted(mined_from))))
+    if k < last:
+        made.append(Step("mined", k))
     return made
 
 
@@ -109,7 +186,8 @@ def _verdicts(task: Task, keys: Sequence[str]) -> dict[str, str]:
     for key in keys:
         address = task.layout.path(task.name, key)
         with tempfile.TemporaryDirectory() as held:
-            said[key] = task.stage.verdict(store.fetch_folder(address, Path(held)), address)
+            fetch = store.fetch_folder if task.stage.output is None else store.fetch_file
+            said[key] = task.stage.verdict(fetch(address, Path(held)), address)
     return {key: message for key, message in said.items() if message}
 
 
@@ -122,9 +200,10 @@ def status(config: RunConfig, device: Device) -> list[State]:
     layout = layout_of(config, survey)
     failures = _failures(config.root)
     states, behind = [], set[str]()
-    for name in ORDER:
+    for step in steps_of(config, ()):
+        name = step.stage
         task, stage = Task(name, layout, survey, device), stage_named(name)
-        for key in layout.partitions(stage):
+        for key in filter(step.holds, layout.partitions(stage)):
             state, message = task.state(key), failures.get(name, {}).get(key, "")
             if state == "current" and any(
                 path in behind for read in stage.inputs for path in layout.inputs(stage, read, key)
@@ -195,11 +274,12 @@ def _asked(layout: Layout, name: str, only: str | None) -> list[str] | None:
 
 
 def _stage(
-    task: Task, keys: list[str], engine: LocalEngine, progress: Progress, device: Device
-) -> int:
+    task: Task, keys: list[str], engine: LocalEngine, progress: Progress, device: Device,
+    title: str = "",
+) -> int:  # fmt: skip
     start = time.monotonic()
     stale = [key for key in keys if task.state(key) != "current"]
-    progress.started(task.name, len(keys), len(stale))
+    progress.started(title or task.name, len(keys), len(stale))
     reports = []
     here = task.stage.partition in _HERE
     if here and stale:
@@ -216,7 +296,7 @@ def _stage(
         raise StageError(
             _failure(task.name, failed, len(keys), is_tiled=task.stage.partition.endswith("tile"))
         )
-    progress.finished(task.name, time.monotonic() - start)
+    progress.finished(title or task.name, time.monotonic() - start)
     return len(reports)
 
 

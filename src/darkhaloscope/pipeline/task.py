@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.core import schemas
-from darkhaloscope.core.config import digest_text, stage_config
+from darkhaloscope.core.config import digest_text, is_asked, stage_config
 from darkhaloscope.core.contracts import (
     Device,
     Input,
@@ -35,8 +35,8 @@ from darkhaloscope.core.contracts import (
 from darkhaloscope.core.errors import DarkHaloScopeError, DataError
 from darkhaloscope.core.settings.base import StageConfig
 from darkhaloscope.data import store
-from darkhaloscope.pipeline import sources
-from darkhaloscope.pipeline.layout import WHOLE, Layout, set_of
+from darkhaloscope.pipeline import lists, sources
+from darkhaloscope.pipeline.layout import WHOLE, Layout, round_of, set_of
 from darkhaloscope.pipeline.pixels import StoredPixels
 from darkhaloscope.pipeline.registry import ORDER, stage_named
 from darkhaloscope.survey.files import Survey
@@ -96,13 +96,15 @@ class Task:
         ]
         paths: dict[str, list[str]] = {}
         for wanted in stage.inputs:
-            paths[wanted.table] = self.layout.inputs(stage, wanted, key)
-            for path in paths[wanted.table]:
-                made_of.append(f"{wanted.table} {_content(path)}")
+            paths[wanted.parameter] = self.layout.inputs(stage, wanted, key)
+            for path in paths[wanted.parameter]:
+                made_of.append(f"{wanted.parameter} {_content(path)}")
         if "device" in stage.needs and stage.output is None:
             made_of.append(self.device.name)  # a network trained elsewhere is another network
         if "sources" in stage.needs and (bank := sources.digest_of(self.layout.config)):
             made_of.append(f"sources {bank}")
+        if "lists" in stage.needs:
+            made_of += [f"list {content}" for content in lists.digest_of(self._config(key))]
         if "provenance" in stage.needs:
             made_of += [f"{k} {v}" for k, v in self._settings().items()]
         if stage.external is not None:
@@ -126,7 +128,7 @@ class Task:
         """The stage's output, one table a piece of its leading input."""
         stage, config, leading = self.stage, self._config(key), self._leading(key)
         tables = {
-            i.table: self._table(i, key)
+            i.parameter: self._table(i, key)
             for i in stage.inputs
             if i.is_handed and i.rows != "of chunk" and i is not leading
         }
@@ -134,9 +136,9 @@ class Task:
             handed = self._resources(key, Path(held))
             for piece in self._pieces(leading, key):
                 if leading is not None:
-                    tables[leading.table] = piece
+                    tables[leading.parameter] = piece
                 beside = {
-                    i.table: self._rows_of(i, key, piece)
+                    i.parameter: self._rows_of(i, key, piece)
                     for i in stage.inputs
                     if i.rows == "of chunk"
                 }
@@ -188,7 +190,7 @@ class Task:
         prefix = f"{self.name}-{key.replace('/', '-')}-"
         scratch = scratch_folder(self.layout.config.root) / f"{prefix}{digest[:16]}"
         scratch.mkdir(parents=True, exist_ok=True)
-        tables = {i.table: self._table(i, key) for i in self.stage.inputs if i.is_handed}
+        tables = {i.parameter: self._table(i, key) for i in self.stage.inputs if i.is_handed}
         with tempfile.TemporaryDirectory() as held:
             handed = self._resources(key, Path(held), scratch)
             folder = self.stage.run(**tables, **handed, config=self._config(key))
@@ -205,11 +207,21 @@ class Task:
             return schema.empty_table() if _is_needed(wanted, key) else None
         tables = []
         for path in paths:
-            table = store.read(path, columns=schema.names)
+            table = self._read(wanted, path, schema)
             if wanted.rows == "own set":
                 table = table.filter(_is_of_set(table, set_of(key)))
             tables.append(schemas.conform(table, schema, where=path))
         return pa.concat_tables(tables)
+
+    def _read(self, wanted: Input, path: str, schema: pa.Schema) -> pa.Table:
+        """Columns of a partition; the round that a path tells is added where it is asked for."""
+        output = stage_named(wanted.table).output
+        bands = self.layout.config.survey.bands
+        if "round" not in schema.names or (output is not None and "round" in output(bands).names):
+            return store.read(path, columns=schema.names)
+        table = store.read(path, columns=[name for name in schema.names if name != "round"])
+        rounds = pa.array([round_of(path)] * table.num_rows, schema.field("round").type)
+        return table.append_column("round", rounds)
 
     def _rows_of(self, wanted: Input, key: str, piece: pa.Table | None) -> pa.Table | None:
         """The rows of a large input that a piece of the first one asks for."""
@@ -246,14 +258,19 @@ class Task:
             "sources": lambda: sources.opened(
                 self.layout.config, sources_lock(self.layout.config.root)
             ),
+            "lists": lambda: lists.opened(self._config(key)),
             "model": lambda: self._model(key, held),
             "provenance": lambda: self._provenance(key, held),
         }
         return {need: makers[need]() for need in self.stage.needs}
 
-    def _model(self, key: str, held: Path) -> TrainedModel:
+    def _model(self, key: str, held: Path) -> TrainedModel | None:
+        """The model that an output is made with; None: there is none before the first round."""
         wanted = next(i for i in self.stage.inputs if i.table == "model")
-        (address,) = self.layout.inputs(self.stage, wanted, key)
+        addresses = self.layout.inputs(self.stage, wanted, key)
+        if not addresses:
+            return None
+        (address,) = addresses
         return TrainedModel(address.rsplit("/", 2)[-2], store.fetch_folder(address, held))
 
     def _provenance(self, key: str, held: Path) -> Provenance:
@@ -261,7 +278,7 @@ class Task:
         data = {}
         for wanted in self.stage.inputs:
             contents = [_content(p) for p in self.layout.inputs(self.stage, wanted, key)]
-            data[wanted.table] = (len(contents), _sha256("\n".join(contents)))
+            data[wanted.parameter] = (len(contents), _sha256("\n".join(contents)))
         gates = store.fetch_folder(self.layout.path("gates", WHOLE), held / "gates")
         rows = json.loads((gates / "gates.json").read_text(encoding="utf-8"))
         return Provenance(self._settings(), data, rows)
@@ -271,6 +288,8 @@ class Task:
         config = self.layout.config
         made = {}
         for name in ORDER:
+            if not is_asked(config, name):
+                continue
             models = list(config.model) if name == "model" else [None]
             texts = [digest_text(stage_config(config, name, model=m)) for m in models]
             made[name] = _sha256("\n".join(texts))
@@ -352,7 +371,8 @@ def sources_lock(root: str) -> Path:
 
 
 def _content(path: str) -> str:
-    header = store.header_of(path) if path.endswith(".parquet") else store.header_of_folder(path)
+    is_table = path.endswith((".parquet", ".json"))
+    header = store.header_of(path) if is_table else store.header_of_folder(path)
     if header is None:
         raise DataError(f"{path} is not there; run the stage that makes it first")
     return header.content

@@ -39,6 +39,7 @@ PAGE_FILE = "index.html"
 TWIN, PLAIN = "companion", "control"  # what a lens is judged against; where there is no twin
 OF_FLUX = ("core_only", "total_flux", "radial_profile", "annulus_colour")
 OF_DATA = ("sky_stats", "metadata")
+SKY_CHANGED = ("artefact",)  # trails and ghosts lie over the sky beside the host too
 OF_DRAWS = ("resolution", "control_copies", "splits_leak")
 OF_CUTOUTS = ("psf_fwhm_", "psf_nea_", "depth_", "noise_", "n_exposures_", "sky_m", "electrons_")
 COUNTS_STEP_MAG = 0.05
@@ -264,6 +265,8 @@ def _told_apart(sample: _Sample, train: pa.Table, config: GatesConfig) -> list[R
     pairs = gating.matched(rows, sample.hosts, twin)
     twins = Classes(pairs[0], pairs[1], twin, is_paired=True)
     every = Classes(lens, negative, "negatives of all kinds")
+    left_alone = negative[~np.isin(kind[negative], SKY_CHANGED)]
+    same_sky = Classes(lens, left_alone, f"negatives but {', '.join(SKY_CHANGED)}")
     sky = Classes(lens, gating.as_on_the_sky(rows, train), "negatives as mixed on the sky")
     ratio = _numbers(rows, "theta_e_over_fwhm_r")
     found: list[Row] = []
@@ -276,7 +279,8 @@ def _told_apart(sample: _Sample, train: pa.Table, config: GatesConfig) -> list[R
     why = "trees of many splits see the shape of arcs that lie within 1.3 arcsec"
     found.append(judge.printed("core_only", features["core_only"], twins, "by shape", why))
     for name in OF_DATA:
-        found += judge.rows(name, features[name], every, limit_high=getattr(limits, name))
+        classes = same_sky if name == "sky_stats" else every
+        found += judge.rows(name, features[name], classes, limit_high=getattr(limits, name))
     found += judge.rows(
         "noise_only", features["noise_only"], twins,
         limit_low=limits.noise_only.low, limit_high=limits.noise_only.high,

@@ -1,8 +1,9 @@
 """Report: every figure of a model's scores, as a page, as JSON and as a table.
 
 In:  scores of the sets `test` and `calib`; splits and cutouts without pixels, for the counts;
-     manifest, for what was drawn; candidates, where the run has them; what the gates said, hashes
-     and the model's description, for the card; pixels of the few stamps that the galleries show.
+     manifest, for what was drawn; candidates, where the run has them; what gates and audit said,
+     hashes and the model's description, for the card; where it was mined for the model, what was
+     mined and the scores of all rounds; pixels of the few stamps that the galleries show.
 Out: a folder with index.html, metrics.json, metrics.parquet, card.md and the card's pictures.
 
 The operating points have thresholds that were chosen on `calib` and are measured on `test`. Tables,
@@ -32,7 +33,19 @@ from darkhaloscope.core.contracts import (
     TrainedModel,
 )
 from darkhaloscope.core.settings.report import ReportConfig
-from darkhaloscope.evaluate import card, drawn, html, metrics, pictures, plots, published, rows
+from darkhaloscope.evaluate import (
+    audit_section,
+    card,
+    drawn,
+    html,
+    metrics,
+    mining_section,
+    pictures,
+    plots,
+    published,
+    rows,
+)
+from darkhaloscope.evaluate import mining as evaluate_mining
 from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import Evaluation, Plan
 from darkhaloscope.evaluate.rows import Floats, Rows
@@ -45,7 +58,7 @@ FAILURES = ("Missed lenses", "Worst negatives")  # galleries that the card shows
 OF_MANIFEST = ("theta_e_arcsec", "lens_z", "src_z", "src_mag_r", "src_r_eff_arcsec")
 
 
-def run(
+def run(  # noqa: PLR0913  (what a report is made of, by name)
     *,
     scores: pa.Table,
     splits: pa.Table,
@@ -57,10 +70,15 @@ def run(
     candidates: pa.Table | None = None,
     model: TrainedModel | None = None,
     provenance: Provenance | None = None,
+    audit: pa.Table | None = None,
+    mined: pa.Table | None = None,
+    earlier: pa.Table | None = None,
+    lists: Mapping[str, pa.Table] | None = None,
 ) -> Path:
     """Evaluate one model and write its report; return the folder.
 
-    Without `model` or `provenance` the card says that they are not known.
+    Without `model` or `provenance` the card says that they are not known. `scores` are those of the
+    last round of mining, `earlier` with the column `round` those of the others.
 
     Raises:
         DataError: the scores cannot be evaluated: NaN, one class only, no row with a label.
@@ -74,7 +92,11 @@ def run(
         sets[name] = rows.from_scores(chosen, weight=weight, columns=columns, where=where)
     result = metrics.evaluate(sets["test"], _plan(config), calib=sets["calib"])
     lenses = _lenses(manifest, scores, config)
-    figures = metrics.finite({**result.metrics, "drawn": _drawn(lenses)})
+    audited = [] if audit is None else audit.to_pylist()
+    mining = _mining(scores, earlier, mined, lists or {}, config)
+    figures = metrics.finite(
+        {**result.metrics, "drawn": _drawn(lenses), "audit": audited, "mining": mining}
+    )
     folder = scratch.path / "report"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False)
@@ -96,6 +118,10 @@ def run(
         data={} if provenance is None else provenance.data,
         cautions=said,
         failures=[g for g in galleries if g.title in FAILURES],
+        sections=[
+            *([mining_section.card_section(mining)] if mining else []),
+            *([audit_section.card_section(audited)] if audited else []),
+        ],
     )
     card.write(folder, described)
     page = html.Page(
@@ -114,9 +140,40 @@ def run(
         cautions=said,
         is_simulated_sky=config.sky == "simulated",
         gates=None if provenance is None else card.judged(provenance.gates),
+        sections=[
+            *([mining_section.page_section(mining)] if mining else []),
+            *([audit_section.page_section(audited)] if audited else []),
+        ],
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
     return folder
+
+
+def _mining(
+    scores: pa.Table,
+    earlier: pa.Table | None,
+    mined: pa.Table | None,
+    lists: Mapping[str, pa.Table],
+    config: ReportConfig,
+) -> dict[str, Any] | None:
+    """Figures of the rounds of mining; None where there is one round alone."""
+    if config.mined is None or earlier is None or mined is None or not earlier.num_rows:
+        return None
+    last = pc.max(earlier["round"]).as_py() + 1
+    made = pa.array(np.full(scores.num_rows, last), earlier.schema.field("round").type)
+    own = scores.append_column(earlier.schema.field("round"), made)
+    of = {
+        name: pa.concat_tables([t.filter(pc.equal(t["set"], name)) for t in (earlier, own)])
+        for name in ("test", "val")
+    }
+    truth = [lists[address] for address in config.planted_lenses]
+    return evaluate_mining.figures(
+        of["test"],
+        of["val"],
+        mined,
+        config.mined,
+        planted=evaluate_mining.planted_among(mined, truth) if truth else None,
+    )
 
 
 def _network(model: TrainedModel) -> dict[str, str]:
@@ -471,6 +528,11 @@ def _injections(bands: schemas.Bands) -> pa.Schema:
     return pa.schema([schemas.manifest(bands).field(name) for name in names])
 
 
+def _scores_of_rounds(bands: schemas.Bands) -> pa.Schema:
+    """What is read of the scores of earlier rounds: which round it was, too."""
+    return schemas.scores(bands).append(schemas.mined(bands).field("round"))
+
+
 def _ids(bands: schemas.Bands) -> pa.Schema:
     """The stamps are read by id only; this names them for the digest."""
     return pa.schema([schemas.stamps(bands).field("stamp_id")])
@@ -484,10 +546,20 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=5,
+    version=6,
     run=run,
     inputs=(
-        Input("scores", schemas.scores, scope="whole", sets=("calib", "test")),
+        Input("scores", schemas.scores, scope="whole", sets=("val", "calib", "test")),
+        Input(
+            "scores",
+            _scores_of_rounds,
+            scope="whole",
+            sets=("val", "test"),
+            rounds="earlier",
+            handed_as="earlier",
+        ),
+        Input("mined", schemas.mined, scope="whole", rounds="earlier"),
+        Input("audit", schemas.audit, scope="whole"),
         Input("splits", _shares_of, scope="whole"),
         Input("cutouts", _refusals, scope="whole"),
         Input("manifest", _injections, scope="whole"),
@@ -498,5 +570,5 @@ STAGE = Stage(
     ),
     output=None,
     partition="whole",
-    needs=("scratch", "pixels", "model", "provenance"),
+    needs=("scratch", "pixels", "model", "provenance", "lists"),
 )

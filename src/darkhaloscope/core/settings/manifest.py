@@ -1,20 +1,27 @@
 """Settings of `manifest`: what is injected into which target, and what a negative stands for."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from darkhaloscope.core.settings.base import Model, Span, StageConfig
+from darkhaloscope.core.settings.look_alikes import LookAlikesConfig, VotesTable
+from darkhaloscope.core.settings.shapes import Shapes
 from darkhaloscope.core.settings.sources import PictureBank, SourceKind, check_kinds
+from darkhaloscope.core.settings.targets import Variant
 
-NegativeKind = Literal["single_image", "control", "companion", "halo_ring", "ring", "spiral"]
-Kind = Literal["lens", "single_image", "control", "companion", "halo_ring", "ring", "spiral"]
+NegativeKind = Literal[
+    "single_image", "control", "ring", "spiral", "edge_on", "merger", "agn_jet", "artefact",
+    "companion", "radial_arc", "scrambled", "halo_ring",
+]  # fmt: skip
+Kind = Literal["lens"] | NegativeKind
 SetName = Literal["train", "val", "calib", "test"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Copies = Annotated[int, Field(ge=1, le=1000)]
 
-OFF_THE_SKY = ("halo_ring",)  # kinds that no survey holds: their weight is 0
+OFF_THE_SKY = ("radial_arc", "scrambled", "halo_ring")  # no survey holds them: their weight is 0
 
 
 class BroadPrior(Model):
@@ -130,66 +137,6 @@ class Sources(Model):
         return self
 
 
-class Shapes(Model):
-    """Look-alikes painted round the host; their light is drawn like a source's, times 2 to 15."""
-
-    single_image_reach: float = Field(gt=1, le=5)
-    """Sources of `single_image` lie outside the caustic and within this many times its reach."""
-    companion_turn_deg: Span
-    """Angle about the host between the two galaxies of a `companion`, flat, degrees: the two images
-    of a lens are 168 apart (median), and nearer than 120 in 0.2 % of the lenses."""
-    ring_radius_arcsec: Span
-    """Semi-major axis of a `ring`, flat."""
-    ring_width_over_radius: Span
-    """Gaussian sigma of a `ring` over its radius, flat."""
-    ring_q: Span
-    """Axis ratio of a `ring`, flat: thin, round, centred and arc-coloured would be a lens."""
-    spiral_radius_arcsec: Span
-    """Where the arms of a `spiral` begin, arcsec, flat."""
-    spiral_arms: tuple[int, ...] = Field(min_length=1)
-    """Numbers of arms, each as probable."""
-    spiral_pitch_deg: Span
-    """Pitch angle, flat; either sense of winding."""
-    spiral_width_arcsec: Span
-    """Gaussian sigma of an arm, arcsec, flat."""
-    spiral_r_eff_over_radius: Span
-    """Half-light radius of the disc whose light the arms follow, over where they begin, flat."""
-    spiral_q: Span
-    """Axis ratio of a `spiral`'s disk as it is seen, flat."""
-    halo_ring_radius_arcsec: Span
-    """Radius of a `halo_ring`, flat."""
-    halo_ring_fwhm_over_psf: Span
-    """Width of a blue `halo_ring`, FWHM over the PSF's FWHM in r: 1.5 or more, or it is a lens."""
-    halo_ring_host_coloured_share: Share
-    """Share of `halo_ring` with the host's colours; these are half as wide."""
-
-    @model_validator(mode="after")
-    def _physical(self) -> Self:
-        for name in ("ring_radius_arcsec", "spiral_radius_arcsec", "halo_ring_radius_arcsec",
-                     "companion_turn_deg", "ring_width_over_radius",
-                     "spiral_width_arcsec"):  # fmt: skip
-            _positive(name, getattr(self, name))
-        if self.companion_turn_deg.high > 120:
-            raise ValueError(
-                "companion_turn_deg must not go beyond 120: nearly opposite galaxies of one colour "
-                f"are the two images of a lens; got {_text(self.companion_turn_deg)}"
-            )
-        _axis_ratio("ring_q", self.ring_q)
-        _axis_ratio("spiral_q", self.spiral_q)
-        if self.halo_ring_fwhm_over_psf.low < 1.5:
-            raise ValueError(
-                "halo_ring_fwhm_over_psf must be at least 1.5: a thin arc-coloured centred ring is "
-                f"an Einstein ring; got {_text(self.halo_ring_fwhm_over_psf)}"
-            )
-        if not all(1 <= arms <= 8 for arms in self.spiral_arms):
-            raise ValueError(f"spiral_arms are 1 to 8; got {list(self.spiral_arms)}")
-        if not 0 < self.spiral_pitch_deg.low <= self.spiral_pitch_deg.high < 90:
-            raise ValueError(
-                f"spiral_pitch_deg is within 0 and 90; got {_text(self.spiral_pitch_deg)}"
-            )
-        return self
-
-
 class SetPlan(Model):
     """What one of train, val, calib and test is made of."""
 
@@ -232,6 +179,9 @@ class SetPlan(Model):
 class ManifestConfig(StageConfig):
     """What is injected into which target."""
 
+    target_variant: Variant
+    """`[targets] variant`, whose cuts a contaminant has to pass; not written here but handed
+    over."""
     seed: int
     """Seed of every draw of the injections."""
     min_theta_e_over_fwhm: float = Field(ge=0, le=5)
@@ -243,11 +193,24 @@ class ManifestConfig(StageConfig):
     sources: Sources
     """What the sources of both share."""
     shapes: Shapes
-    """Look-alikes."""
+    """`[manifest.shapes]`: look-alikes, and what each is made of."""
     sets: dict[SetName, SetPlan] = Field(min_length=1)
     """`[manifest.sets.train]`, `val`, `calib`, `test`: what each is made of."""
     sky_shares: dict[NegativeKind, Share]
     """Share of the targets that looks like each kind of negative: the weights to the sky."""
+    look_alikes: LookAlikesConfig | None = None
+    """`[manifest.look_alikes]`: real galaxies that are negatives of a kind, by votes or by the
+    catalogue. Left out: none is."""
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Addresses of the lists that `look_alikes` names."""
+        return () if self.look_alikes is None else self.look_alikes.lists
+
+    @property
+    def votes(self) -> Mapping[str, VotesTable]:
+        """Those that are tables of votes, by address."""
+        return {} if self.look_alikes is None else self.look_alikes.votes
 
     @model_validator(mode="after")
     def _weighted(self) -> Self:
@@ -262,7 +225,7 @@ class ManifestConfig(StageConfig):
         on_sky = [k for k in OFF_THE_SKY if self.sky_shares.get(k)]  # type: ignore[call-overload]
         if on_sky:
             raise ValueError(
-                f"{', '.join(on_sky)} is a counterfactual: no survey holds it; leave it out"
+                f"{', '.join(on_sky)}: a counterfactual that no survey holds; leave it out"
             )
         if self.training.prior == "broad":
             scaled = [

@@ -6,12 +6,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from darkhaloscope.core.settings.base import StageConfig
+from darkhaloscope.core.settings.mined import MinedConfig
 
 Edges = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 
 
 class ReportConfig(StageConfig):
     """One evaluation of one model's scores: metrics, intervals, galleries."""
+
+    mined: MinedConfig | None = None
+    """`[mined]`, by which rounds are compared; not written here but handed over."""
 
     model: str = Field(min_length=1)
     """Name of the model reported, as in `[model.NAME]`."""
@@ -45,12 +49,20 @@ class ReportConfig(StageConfig):
     """Headline stratum: arc S/N at least this (25: what experts recover)."""
     prevalences: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
     """Lenses per target for which purity is stated."""
+    planted_lenses: tuple[str, ...] = ()
+    """Lists of the lenses that whoever made the sky put there, such as `truth/lenses.parquet` of a
+    simulated one: counted among what was mined, and read by nothing else."""
     interval_draws: int = Field(500, ge=200, le=100_000)
     """Draws per interval; more of them change its ends by less than 1 % of its width."""
     gallery_stamps: int = Field(12, ge=0, le=100)
     """Pictures in each gallery."""
     top_candidates: int = Field(40, ge=0, le=1000)
     """Rows of the candidate table that the page shows."""
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Addresses of every list of positions."""
+        return self.planted_lenses
 
     @model_validator(mode="after")
     def _strata_can_be_made(self) -> Self:

@@ -14,19 +14,20 @@ def power_of_two(value: int) -> int:
     return value
 
 
+Variant = Literal[
+    "v1_pure_massive",
+    "v2_baseline_dr10",
+    "v3_color_relaxed",
+    "v4_mag_relaxed",
+    "v5_very_relaxed",
+]
 Nside = Annotated[int, Field(ge=1, le=8192), AfterValidator(power_of_two)]
 
 
 class TargetsConfig(StageConfig):
     """Which catalogued galaxies could be lenses."""
 
-    variant: Literal[
-        "v1_pure_massive",
-        "v2_baseline_dr10",
-        "v3_color_relaxed",
-        "v4_mag_relaxed",
-        "v5_very_relaxed",
-    ]
+    variant: Variant
     """The cuts a galaxy has to pass; the other variants are flags beside it."""
     is_dereddened: bool
     """Divide fluxes by the share that Galactic dust left before the cuts. The first run did not."""
