@@ -46,7 +46,9 @@ def test_a_constant_rate_stays_after_the_warm_up() -> None:
 
 def test_the_best_epoch_is_the_first_of_equals_by_what_is_watched() -> None:
     history = epochs([0.5, 0.3, 0.3, 0.4], [0.1, 0.2, 0.6, 0.6])
+    history[3] = replace(history[3], val_auroc=0.7)
     assert recipe(monitor="val_loss").best(history).epoch == 1
+    assert recipe(monitor="val_auroc").best(history).epoch == 3
     assert recipe(monitor="val_completeness").best(history).epoch == 2
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -30,6 +31,9 @@ def summary(root: Path, stage: str) -> dict[str, Any]:
         column = table[field.name]
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
             values = column.drop_null().to_numpy().astype(np.float64)
+            columns[field.name] = [float(values.mean()) if len(values) else 0.0, column.null_count]
+        elif pa.types.is_list(field.type):
+            values = pc.list_flatten(column.drop_null()).to_numpy().astype(np.float64)
             columns[field.name] = [float(values.mean()) if len(values) else 0.0, column.null_count]
         elif pa.types.is_fixed_size_binary(field.type):
             held = np.frombuffer(b"".join(column.drop_null().to_pylist()), np.float32)

@@ -14,7 +14,7 @@ from darkhaloscope.core.errors import DataError
 WATCHED_FPR = 0.01  # where completeness is watched in training; the report resolves lower rates
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Monitor = Literal["val_loss", "val_completeness"]
+Monitor = Literal["val_loss", "val_auroc", "val_completeness"]
 Schedule = Literal["cosine", "constant"]
 
 
@@ -72,7 +72,7 @@ class Recipe:
         schedule: `cosine`: the rate falls to 0 at the last step. `constant`: it stays.
         ema_decay: Share of the running average kept per step; 0: the weights themselves.
         patience: Epochs without a better one after which training ends.
-        monitor: What better means: lower `val_loss`, or higher `val_completeness`.
+        monitor: What better means: lower `val_loss`, or higher `val_auroc` or `val_completeness`.
         gradient_clip: Largest norm of the gradient; inf: any.
         positive_weight: Weight of a lens in the loss over that of a negative.
         precision: Of the convolutions; weights and loss are float32 in all. `auto`: bf16 where the
@@ -102,6 +102,8 @@ class Recipe:
         """The epoch whose weights are kept; of equal ones the first."""
         if self.monitor == "val_loss":
             return min(history, key=lambda epoch: epoch.val_loss)
+        if self.monitor == "val_auroc":
+            return max(history, key=lambda epoch: epoch.val_auroc)
         return max(history, key=lambda epoch: epoch.val_completeness)
 
     def is_finished(self, history: Sequence[Epoch]) -> bool:

@@ -339,7 +339,7 @@ def _texts(table: pa.Table, name: str) -> NDArray[np.str_]:
 
 STAGE = Stage(
     name="gates",
-    version=1,
+    version=2,
     run=run,
     inputs=(
         Input("splits", schemas.splits, scope="whole"),

@@ -134,7 +134,7 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 STAGE = Stage(
     name="stamps",
-    version=4,
+    version=5,
     run=run,
     inputs=(
         Input("manifest", schemas.manifest, rows="own set"),
