@@ -18,7 +18,17 @@ from darkhaloscope.lensing.blur import Frame
 from darkhaloscope.lensing.contaminants import Parts, require_no_arc
 from darkhaloscope.lensing.parts import LAYER, SHARE, Form, part
 from darkhaloscope.lensing.psf import moffat_from_psfsize
-from darkhaloscope.lensing.render import DEFAULT, REFERENCE, Painted, paint
+from darkhaloscope.lensing.render import (
+    DEFAULT,
+    REFERENCE,
+    Cut,
+    Lens,
+    Painted,
+    Sersic,
+    paint,
+    render_cut,
+    render_lensed,
+)
 
 PSF = moffat_from_psfsize(torch.tensor([[1.2, 1.1]]), torch.tensor([[2.8, 2.8]]))
 FRAME = Frame.around(GRID, DEFAULT.margin_px)
@@ -445,3 +455,78 @@ def test_a_slice_of_a_ring_integrates_to_its_part_of_the_plane() -> None:
                        -math.pi, math.pi, 0, 4)  # fmt: skip
     assert float(got[x > 0].sum()) == pytest.approx(bright / whole, rel=1e-4)
     assert bright / whole == pytest.approx(0.5 + 1 / math.pi, rel=1e-6)
+
+
+# Sources in pieces
+
+
+def cut_sources(n: int = 20) -> tuple[Sersic, Lens, Cut]:
+    """Sources behind lenses, some in up to three sheared pieces, a few of which lie far out."""
+    rng = np.random.default_rng(8)
+
+    def between(low: float, high: float, count: int = n) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, count).astype("f4"))
+
+    own = [between(low, high) for low, high in ((0.1, 0.5), (0.6, 3.5), (0.3, 1), (0, 3))]
+    source = Sersic(between(-0.3, 0.3), between(-0.3, 0.3), *own)
+    turn, shear = between(0, 3), between(0, 0.1)
+    lens = Lens(between(0.8, 2), between(0.5, 1), turn, shear, turn)
+    row = torch.from_numpy(np.repeat(np.arange(n), np.arange(n) % 4))
+    k = len(row)
+    x, y = between(-4, 4, k), between(-4, 4, k)
+    x[::7] += 6.5
+    pieces = Sersic(x, y, *[value[row] for value in own])
+    none = torch.zeros(k)
+    sheared = Lens(none, none + 1, none, between(0, 0.4, k), between(0, 3, k))
+    return source, lens, Cut(pieces, sheared, row, between(0.2, 0.8, k))
+
+
+def test_pieces_added_up_before_they_are_blurred_are_as_those_blurred_one_by_one() -> None:
+    n = 20
+    (source, lens, cut), rng = cut_sources(n), np.random.default_rng(9)
+    psfsize = torch.from_numpy(rng.uniform(1.0, 1.6, (n, 2)).astype("f4"))
+    psf = moffat_from_psfsize(psfsize, torch.full((n, 2), 2.8))
+    x, y = torch.from_numpy(rng.uniform(-0.5, 0.5, (2, n)).astype("f4"))
+    flux, row = torch.from_numpy(rng.uniform(1, 9, (n, 2)).astype("f4")), cut.row
+    arcs, got = render_cut(
+        source, lens, cut, flux=flux, psf=psf, centre_x=x, centre_y=y, grid=GRID, kernel="compiled"
+    )
+    whole = render_lensed(
+        source, lens, flux=flux, psf=psf, centre_x=x, centre_y=y, grid=GRID, kernel="compiled"
+    )
+    apart = render_lensed(
+        cut.source, cut.lens, flux=flux[row] * cut.weight[:, None], psf=psf.rows(row),
+        centre_x=x[row], centre_y=y[row], grid=GRID, kernel="compiled",
+    )  # fmt: skip
+    is_cut = torch.isin(torch.arange(n), row)
+    expected = torch.where(is_cut[:, None, None, None], 0, whole.pixels)
+    expected.index_add_(0, row, apart.pixels)
+    worst = (got.pixels - expected).abs().amax((2, 3)) / expected.amax((2, 3))
+    # where one of a row's pieces lies far out, all have the wider margin that it needs
+    has_far = torch.isin(torch.arange(n), row[::7])
+    assert float(worst[~has_far].max()) < 1e-6
+    assert float(worst[has_far].max()) < 1e-3
+    torch.testing.assert_close(arcs.pixels, whole.pixels, rtol=0, atol=1e-6 * float(flux.max()))
+    inside = torch.where(is_cut[:, None], 0, whole.inside)
+    inside.index_add_(0, row, apart.inside * cut.weight[:, None])
+    torch.testing.assert_close(got.inside, inside, rtol=2e-4, atol=1e-5)
+
+
+def test_both_kernels_paint_the_same_pieces() -> None:
+    n = 20
+    compiled, plain = (
+        render_cut(*cut_sources(n), kernel=kernel, **at(n))[1]  # type: ignore[arg-type]
+        for kernel in ("compiled", "torch")
+    )
+    apart = (compiled.pixels - plain.pixels).square().sum((2, 3)).sqrt()
+    assert float((apart / plain.pixels.square().sum((2, 3)).sqrt()).max()) < 2e-3
+
+
+def test_an_arc_that_is_not_asked_for_has_its_magnification_all_the_same() -> None:
+    n = 20
+    seen, _ = render_cut(*cut_sources(n), kernel="compiled", **at(n))  # type: ignore[arg-type]
+    none = torch.zeros(n, dtype=torch.bool)
+    unseen, light = render_cut(*cut_sources(n), kernel="compiled", is_seen=none, **at(n))  # type: ignore[arg-type]
+    torch.testing.assert_close(unseen.magnification, seen.magnification, rtol=1e-5, atol=0)
+    _, asked = render_cut(*cut_sources(n), kernel="compiled", **at(n))  # type: ignore[arg-type]
+    torch.testing.assert_close(light.pixels, asked.pixels, rtol=0, atol=0)

@@ -313,8 +313,7 @@ def _timers(watch: Stopwatch) -> Iterator[None]:
     from darkhaloscope.ml import loop
 
     timed_painters = tuple(
-        replace(p, paint=watch.timed(f"render {p.name}", p.paint))
-        for p in painters.PAINTERS
+        replace(p, paint=watch.timed(f"render {p.name}", p.paint)) for p in painters.PAINTERS
     )
     changed: list[tuple[Any, str, Any]] = [(injection, "PAINTERS", timed_painters)]
     for owner, attribute, name in (

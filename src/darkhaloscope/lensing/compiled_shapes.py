@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import boolean, float32, njit, void
+from numba import boolean, float32, int64, njit, void
 
 from darkhaloscope.lensing.contaminants import (
     ARMS_BEGIN,
@@ -569,3 +569,21 @@ def sample_part_rows(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0912, PL
         for layer in range(layers):
             if lit[r, layer]:
                 _scale(fine[r, layer].reshape(side * side), F4(1) / total[layer])
+
+
+@njit(
+    void(float32[:, :, :, ::1], int64[::1], float32[::1], float32[:, :, :, ::1]),
+    **_OPTIONS,
+)
+def add_pieces(pieces, row, weight, fine):  # type: ignore[no-untyped-def]
+    """Add light in pieces to that of their rows.
+
+    Args:
+        pieces: Light of each piece, (k, layer, fine_px, fine_px).
+        row: Whose they are, (k,).
+        weight: What each is multiplied by, (k,).
+        fine: Light of the rows, added to, (n, layer, fine_px, fine_px).
+    """
+    for k in range(len(pieces)):
+        for layer in range(pieces.shape[1]):
+            _add(pieces[k, layer].ravel(), weight[k], fine[row[k], layer].ravel())

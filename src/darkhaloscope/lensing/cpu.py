@@ -9,8 +9,9 @@ import fcntl
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,6 +46,37 @@ def is_available() -> bool:
     return find_spec("numba") is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Stamps to be filled, all rows' together: memory asked for once is not copied again.
+
+    Attributes:
+        pixels: Flux per pixel, nmgy, (n, band, size, size).
+        inside: Share of the light inside the stamp, (n, band).
+        magnification: Lensed over unlensed flux, (n,).
+        rows: Those to be filled, m numbers; None: all n.
+    """
+
+    pixels: Tensor
+    inside: Tensor
+    magnification: Tensor
+    rows: Tensor | None = None
+
+    def at(self, rows: Tensor | None) -> "Made":
+        """The same, of which these rows are to be filled."""
+        return replace(self, rows=rows)
+
+    @classmethod
+    def room(cls, flux: Tensor, size_px: int) -> "Made":
+        """For as many rows and bands as `flux`, (n, band), has; not filled."""
+        rows, bands = flux.shape
+        return cls(
+            flux.new_empty((rows, bands, size_px, size_px)),
+            flux.new_empty((rows, bands)),
+            flux.new_ones(rows),
+        )
+
+
 def expose(
     traced: Rays,
     *,
@@ -56,54 +88,100 @@ def expose(
     psf: Psf,
     frame: Frame,
     splits: tuple[int, ...],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels, share of the light inside, and magnification of n rows: float32, on the CPU.
+    made: Made,
+) -> None:
+    """Fill the stamps of m rows with sources behind lenses: float32, on the CPU.
 
     Args:
-        traced: n sources behind n lenses.
-        x0: Host's centre from the stamp's, pixels, (n,).
+        traced: m sources behind m lenses.
+        x0: Host's centre from the stamp's, pixels, (m,).
         y0: The same along y.
-        is_lensed: Whether there is a lens, (n,).
-        flux: Unlensed flux, nmgy, (n, band).
-        share: Share of a band's flux in each layer, (n, layer, band); None where there is one.
-        psf: PSF of n rows, or of one for all.
+        is_lensed: Whether there is a lens, (m,).
+        flux: Unlensed flux, nmgy, (m, band).
+        share: Share of a band's flux in each layer, (m, layer, band); None where there is one.
+        psf: PSF of m rows, or of one for all.
         frame: Stamp and margin.
         splits: Cells split 4 x 4 at each level.
-
-    Returns:
-        Shapes (n, band, size, size), (n, band) and (n,): the fields of `render.Painted`.
+        made: Its m rows are filled.
     """
-    rows, bands = flux.shape
-    size = frame.grid.size_px
-    pixels, inside = flux.new_empty((rows, bands, size, size)), flux.new_empty((rows, bands))
-    light = flux.new_empty((rows, traced.layers))
-    threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
-    step = min(_ROWS_A_THREAD * threads, max(rows, 1))
-    at = [part.contiguous().numpy() for part in (x0, y0)]
-    numbers = [_numbers(traced), *at, *_sources(traced)]
-    mixture = psf.mixture()
-    waves = None if mixture is None else _waves(mixture)
-    work = _Work(step, traced.layers, bands, frame, splits, threads)
-    pictures = _pictures(traced)
-    flux_of = np.ascontiguousarray(flux.numpy())
-    pixels_out, inside_out = pixels.numpy(), inside.numpy()
-    shares = None if share is None else np.ascontiguousarray(share.numpy())
-    for start in range(0, rows, step):
-        part = slice(start, min(start + step, rows))
-        work.resize(part.stop - start)
+    work = _Work(len(flux), traced.layers, flux.shape[1], frame, splits)
+    light = flux.new_empty((len(flux), traced.layers))
+    numbers, pictures = _rays_of(traced, x0, y0), _pictures(traced)
+
+    def draw(part: slice) -> None:
         work.sample([values[part] for values in numbers], pictures)
         light[part] = work.spectra[:, :, 0, 0].real  # a spectrum begins with the sum
-        if waves is None:
-            of_rows = None if share is None else share[part]
-            work.folded.copy_(fold(work.spectra, share=of_rows, psf=psf.rows(part), frame=frame))
-        else:
-            own = waves if len(waves[0]) == 1 else [w[part] for w in waves]
-            work.fold(own, None if shares is None else shares[part], psf)
-        work.read_off(flux_of[part], pixels_out[part], inside_out[part])
+
+    work.each(draw, flux=flux, share=share, psf=psf, made=made)
     total = torch.where(is_lensed[:, None], light, 1.0)
     if share is not None:
         total = (total[:, :, None] * share).sum(1)
-    return pixels, inside / total, total[:, total.shape[1] // 2]
+    place: Any = slice(None) if made.rows is None else made.rows
+    made.inside[place] /= total
+    made.magnification[place] = total[:, total.shape[1] // 2]
+
+
+def magnified(
+    traced: Rays,
+    *,
+    x0: Tensor,
+    y0: Tensor,
+    share: Tensor | None,
+    frame: Frame,
+    splits: tuple[int, ...],
+) -> Tensor:
+    """Magnification of m sources behind lenses, (m,), as `expose` finds it; without their image."""
+    work = _Work(len(x0), traced.layers, 1, frame, splits)
+    light = x0.new_empty((len(x0), traced.layers))
+    numbers, pictures = _rays_of(traced, x0, y0), _pictures(traced)
+    for part in work.parts():
+        light[part] = work.light([values[part] for values in numbers], pictures)
+    if share is not None:
+        light = (light[:, :, None] * share).sum(1)
+    return light[:, light.shape[1] // 2]
+
+
+def expose_pieces(  # noqa: PLR0913
+    traced: Rays,
+    *,
+    row: Tensor,
+    weight: Tensor,
+    x0: Tensor,
+    y0: Tensor,
+    flux: Tensor,
+    share: Tensor | None,
+    psf: Psf,
+    frame: Frame,
+    splits: tuple[int, ...],
+    made: Made,
+) -> None:
+    """Fill the stamps of m rows with pieces of sources, added up before they are blurred.
+
+    Args:
+        traced: k unlensed pieces.
+        row: Whose they are, from 0 to m - 1, in ascending order, (k,).
+        weight: Their light over that of the row, (k,).
+        x0: Host's centre from the stamp's, pixels, (k,).
+        y0: The same along y.
+        flux: Flux of the rows, (m, band).
+        share: As of `expose`, of the rows.
+        psf: As of `expose`, of the rows.
+        frame: Stamp and margin.
+        splits: Cells split 4 x 4 at each level.
+        made: Its m rows are filled.
+    """
+    work = _Work(len(flux), traced.layers, flux.shape[1], frame, splits)
+    numbers, pictures = _rays_of(traced, x0, y0), _pictures(traced)
+    owner, weights = row.numpy(), weight.contiguous().numpy()
+
+    def draw(part: slice) -> None:
+        first, last = np.searchsorted(owner, (part.start, part.stop))
+        own = slice(int(first), int(last))
+        work.sample_pieces(
+            [values[own] for values in numbers], pictures, owner[own] - part.start, weights[own]
+        )
+
+    work.each(draw, flux=flux, share=share, psf=psf, made=made)
 
 
 def paint(
@@ -115,52 +193,40 @@ def paint(
     share: Tensor | None,
     psf: Psf,
     frame: Frame,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels of n look-alikes, share of the light inside, and which layers have light at all.
+    made: Made,
+) -> Tensor:
+    """Fill the stamps of m look-alikes.
 
     Args:
-        parts: `contaminants.Parts.values`, (n, K, PART), float32 on the CPU.
-        x0: The host's centre from the stamp's, pixels, (n,).
+        parts: `contaminants.Parts.values`, (m, K, PART), float32 on the CPU.
+        x0: The host's centre from the stamp's, pixels, (m,).
         y0: The same along y.
-        flux: Total flux in the frame, nmgy, (n, band).
-        share: Share of a band's flux in each layer, (n, layer, band); None where there is one.
-        psf: PSF of n rows, or of one for all.
+        flux: Total flux in the frame, nmgy, (m, band).
+        share: Share of a band's flux in each layer, (m, layer, band); None where there is one.
+        psf: PSF of m rows, or of one for all.
         frame: Stamp and margin.
+        made: Its m rows are filled.
 
     Returns:
-        Shapes (n, band, size, size), (n, band) and (n, layer).
+        Which layers have light at all, (m, layer).
     """
-    rows, bands = flux.shape
     layers = 1 if share is None else share.shape[1]
-    size = frame.grid.size_px
-    pixels, inside = flux.new_empty((rows, bands, size, size)), flux.new_empty((rows, bands))
-    lit = torch.empty(rows, layers, dtype=torch.bool)
-    threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
-    step = min(_ROWS_A_THREAD * threads, max(rows, 1))
+    lit = torch.empty(len(flux), layers, dtype=torch.bool)
     numbers = [values.contiguous().numpy() for values in (parts, x0, y0)] + [lit.numpy()]
-    mixture = psf.mixture()
-    waves = None if mixture is None else _waves(mixture)
-    work = _Work(step, layers, bands, frame, (), threads)
-    flux_of = np.ascontiguousarray(flux.numpy())
-    shares = None if share is None else np.ascontiguousarray(share.numpy())
-    for start in range(0, rows, step):
-        part = slice(start, min(start + step, rows))
-        work.resize(part.stop - start)
+    work = _Work(len(flux), layers, flux.shape[1], frame, ())
+
+    def draw(part: slice) -> None:
         work.sample_parts([values[part] for values in numbers])
-        if waves is None:
-            of_rows = None if share is None else share[part]
-            work.folded.copy_(fold(work.spectra, share=of_rows, psf=psf.rows(part), frame=frame))
-        else:
-            own = waves if len(waves[0]) == 1 else [w[part] for w in waves]
-            work.fold(own, None if shares is None else shares[part], psf)
-        work.read_off(flux_of[part], pixels.numpy()[part], inside.numpy()[part])
-    return pixels, inside, lit
+
+    work.each(draw, flux=flux, share=share, psf=psf, made=made)
+    return lit
 
 
 class _Work:
     """Room for some rows, made once a call: memory that is given back costs more than the work.
 
     Attributes:
+        step: Rows worked on at once.
         spectra: Of the light on the fine grid, (n, layer, 2 P, P + 1).
         folded: Of each band's pixels, (n, band, P, P / 2 + 1).
     """
@@ -172,20 +238,63 @@ class _Work:
         bands: int,
         frame: Frame,
         splits: tuple[int, ...],
-        threads: int,
     ) -> None:
+        """Room for `rows` rows, or as many of them as the caches like."""
         fine, padded = frame.fine_px, frame.padded_px
-        self._frame, self._threads = frame, threads
+        self._rows, self._frame = rows, frame
+        self._threads = max(1, min(torch.get_num_threads(), rows // _ROWS_A_THREAD))
+        self.step = step = min(_ROWS_A_THREAD * self._threads, max(rows, 1))
         self._levels = np.asarray(splits, np.int64)
         self._room = (
-            torch.empty(rows, layers, fine, fine),
-            torch.empty(rows, layers, fine, fine // 2 + 1, dtype=torch.complex64),
-            torch.empty(rows, bands, padded, padded // 2 + 1, dtype=torch.complex64),
-            torch.empty(rows, bands, padded, padded),
+            torch.empty(step, layers, fine, fine),
+            torch.empty(step, layers, fine, fine // 2 + 1, dtype=torch.complex64),
+            torch.empty(step, bands, padded, padded // 2 + 1, dtype=torch.complex64),
+            torch.empty(step, bands, padded, padded),
         )
-        self._no_share = np.ones((rows, layers, bands), np.float32)
+        self._no_share = np.ones((step, layers, bands), np.float32)
+        self._stamps = np.empty((step, bands, frame.grid.size_px, frame.grid.size_px), np.float32)
+        self._apart: Tensor | None = None  # room for pieces
         self._count = -1
-        self.resize(rows)
+        self.resize(step)
+
+    def parts(self) -> Iterator[slice]:
+        """All rows, some at a time, for which there is room."""
+        for start in range(0, self._rows, self.step):
+            part = slice(start, min(start + self.step, self._rows))
+            self.resize(part.stop - start)
+            yield part
+
+    def each(
+        self,
+        draw: Callable[[slice], None],
+        *,
+        flux: Tensor,
+        share: Tensor | None,
+        psf: Psf,
+        made: Made,
+    ) -> None:
+        """Fill the stamps of all rows with the light that `draw` makes spectra of, blurred."""
+        mixture = psf.mixture()
+        waves = None if mixture is None else _waves(mixture)
+        flux_of = np.ascontiguousarray(flux.numpy())
+        shares = None if share is None else np.ascontiguousarray(share.numpy())
+        pixels, inside = made.pixels.numpy(), made.inside.numpy()
+        for part in self.parts():
+            draw(part)
+            if waves is None:
+                of_rows = None if share is None else share[part]
+                blurred = fold(self.spectra, share=of_rows, psf=psf.rows(part), frame=self._frame)
+                self.folded.copy_(blurred)
+            else:
+                own = waves if len(waves[0]) == 1 else [w[part] for w in waves]
+                self.fold(own, None if shares is None else shares[part], psf)
+            if made.rows is None:
+                self.read_off(flux_of[part], pixels[part], inside[part])
+                continue
+            stamps, held = self._stamps[: self._count], np.empty_like(flux_of[part])
+            self.read_off(flux_of[part], stamps, held)
+            place = made.rows[part].numpy()
+            pixels[place], inside[place] = stamps, held
 
     def resize(self, count: int) -> None:
         """Work on `count` rows from now on."""
@@ -196,7 +305,31 @@ class _Work:
 
     def sample(self, numbers: Sequence[NDArray[Any]], pictures: F4) -> None:
         """Light of the rows with these numbers, and its spectra."""
-        frame, fine = self._frame, self._fine.numpy()
+        self._sample(numbers, pictures, self._fine)
+        torch.fft.rfft2(self._fine, out=self.spectra)
+
+    def light(self, numbers: Sequence[NDArray[Any]], pictures: F4) -> Tensor:
+        """Light of the rows with these numbers, for an unlensed flux of 1, (n, layer)."""
+        self._sample(numbers, pictures, self._fine)
+        return self._fine.sum((2, 3))
+
+    def sample_pieces(
+        self, numbers: Sequence[NDArray[Any]], pictures: F4, row: NDArray[Any], weight: F4
+    ) -> None:
+        """Light of the rows whose pieces have these numbers, and its spectra."""
+        add_pieces = loops(_SHAPE_LOOPS).add_pieces
+        if self._apart is None:
+            self._apart = torch.empty_like(self._room[0])
+        self._fine.zero_()
+        for start in range(0, len(row), self.step):
+            part = slice(start, min(start + self.step, len(row)))
+            apart = self._apart[: part.stop - start]
+            self._sample([values[part] for values in numbers], pictures, apart)
+            add_pieces(apart.numpy(), row[part], weight[part], self._fine.numpy())
+        torch.fft.rfft2(self._fine, out=self.spectra)
+
+    def _sample(self, numbers: Sequence[NDArray[Any]], pictures: F4, out: Tensor) -> None:
+        frame, fine = self._frame, out.numpy()
         scale, axis = np.float32(frame.grid.pixel_scale_arcsec), _axis(frame)
         weights = _weights(frame.fine_px)
         sample_rows = loops(_LOOPS).sample_rows
@@ -207,8 +340,7 @@ class _Work:
                 rows, x0, y0, axis, scale, self._levels, weights, pictures, *source, fine[part]
             )
 
-        self._share_out(some)
-        torch.fft.rfft2(self._fine, out=self.spectra)
+        self._share_out(some, len(fine))
 
     def sample_parts(self, numbers: Sequence[NDArray[Any]]) -> None:
         """Light of look-alikes with these numbers, and its spectra; says which layers have any."""
@@ -251,9 +383,9 @@ class _Work:
 
         self._share_out(some)
 
-    def _share_out(self, work: Callable[[slice], None]) -> None:
+    def _share_out(self, work: Callable[[slice], None], count: int | None = None) -> None:
         """Do pieces of the rows side by side; the compiled loops let go of Python's lock."""
-        count = self._count
+        count = self._count if count is None else count
         if self._threads == 1:
             work(slice(0, count))
             return
@@ -273,9 +405,24 @@ def loops(module: str) -> ModuleType:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
+            _use_wide_vectors()
             return import_module(module)
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@cache
+def _use_wide_vectors() -> None:
+    """Let LLVM make vectors of 512 bits where they pay; by itself it stops at 256.
+
+    It is asked before numba compiles anything; what it has compiled is left as it is. CPUs before
+    those with bf16 slow their clock for such vectors. A choice of the user's own
+    (`NUMBA_CPU_FEATURES`) stands.
+    """
+    config: Any = import_module("numba.core.config")
+    features = import_module("llvmlite.binding").get_host_cpu_features()
+    if config.CPU_FEATURES is None and features.get("avx512bf16"):
+        config.CPU_FEATURES = features.flatten() + ",-prefer-256-bit"
 
 
 def _numbers(traced: Rays) -> F4:
@@ -288,6 +435,12 @@ def _numbers(traced: Rays) -> F4:
         torch.cat([*columns, traced.cos, traced.sin, traced.stretch], 1).contiguous().numpy()
     )
     return table
+
+
+def _rays_of(traced: Rays, x0: Tensor, y0: Tensor) -> list[NDArray[Any]]:
+    """What the compiled loops read of each row."""
+    at = [values.contiguous().numpy() for values in (x0, y0)]
+    return [_numbers(traced), *at, *_sources(traced)]
 
 
 def _pictures(traced: Rays) -> F4:

@@ -12,9 +12,8 @@ agree within 0.2 %.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -32,6 +31,7 @@ __all__ = [
     "CHEAP",
     "DEFAULT",
     "REFERENCE",
+    "Cut",
     "Grid",
     "Kernel",
     "Lens",
@@ -40,12 +40,19 @@ __all__ = [
     "Plan",
     "Sersic",
     "paint",
+    "render_cut",
     "render_lensed",
 ]
 
 
 Kernel = Literal["auto", "torch", "compiled"]
 _RIM_ARCSEC = 1.5
+
+
+class _Place(TypedDict):
+    grid: Grid
+    plan: "Plan"
+    kernel: Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +155,22 @@ def render_lensed(
             kernel is asked for where it cannot run.
     """
     _check(flux, psf, centre_x, centre_y)
-    traced, is_lensed = rays(source, lens), lens.theta_e > 0
     flux = flux.to(source.x.dtype)
-    share = None
-    if isinstance(source, Pictures) and traced.layers > 1:
-        share = source.shares().to(source.x.dtype)
-    splits = plan.splits if traced.pictures is None else plan.picture_splits
     x0, y0 = centre_x.to(source.x.dtype), centre_y.to(source.x.dtype)
 
-    is_compiled = _is_compiled(kernel, like=source.x)
+    far = None  # on a GPU: to ask which rows are far would wait for the device
+    if source.x.device.type == "cpu":
+        far = _is_far(source, lens, Frame.around(grid, plan.margin_px))
+    if far is not None and _is_compiled(kernel, like=source.x):
+        where = _Where(flux, psf, x0, y0, grid, plan)
+        return _compiled_sources(source, lens, far, where)
+    traced, is_lensed = rays(source, lens), lens.theta_e > 0
+    splits, share = _splits(source, plan), _shares_of(source)
 
     def expose(part: Part, margin_px: int) -> Painted:
         frame = Frame.around(grid, margin_px)
         of_rows, x, y, bent = traced.rows(part), x0[part], y0[part], is_lensed[part]
         shared = None if share is None else share[part]
-        if is_compiled:
-            made = cpu.expose(
-                of_rows, x0=x, y0=y, is_lensed=bent, flux=flux[part], share=shared,
-                psf=psf.rows(part), frame=frame, splits=splits,
-            )  # fmt: skip
-            return Painted(*made)
 
         def draw(few: slice) -> tuple[Tensor, Tensor]:
             fine = sample(of_rows.rows(few), x0=x[few], y0=y[few], frame=frame, splits=splits)
@@ -178,14 +181,172 @@ def render_lensed(
             chunk_rows=chunk_rows, like=source.x,
         )  # fmt: skip
 
-    if source.x.device.type != "cpu":  # to ask which rows are far would wait for the device
+    if far is None:
         return expose(slice(None), plan.far_margin_px)
-    far = _is_far(source, lens, Frame.around(grid, plan.margin_px))
     return _in_two(
         far,
         lambda part: expose(part, plan.margin_px),
         lambda part: expose(part, plan.far_margin_px),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Sources in pieces where no lens puts them.
+
+    Attributes:
+        source: k pieces, positions from the host's centre.
+        lens: What shears each; no lens bends them.
+        row: Whose they are, int64, in ascending order, (k,).
+        weight: Their light over that of the row's source, (k,).
+    """
+
+    source: Sersic | Pictures
+    lens: Lens
+    row: Tensor
+    weight: Tensor
+
+
+def render_cut(  # noqa: PLR0913
+    source: Sersic | Pictures,
+    lens: Lens,
+    cut: Cut,
+    *,
+    flux: Tensor,
+    psf: Psf,
+    centre_x: Tensor,
+    centre_y: Tensor,
+    grid: Grid,
+    plan: Plan = DEFAULT,
+    kernel: Kernel = "auto",
+    is_seen: Tensor | None = None,
+) -> tuple[Painted, Painted]:
+    """Sources behind their lenses, and the same where rows with pieces hold those instead.
+
+    Args:
+        source: n sources.
+        lens: n lenses.
+        cut: Pieces of some of the sources, one or more.
+        flux: As of `render_lensed`, (n, band).
+        psf: As of `render_lensed`.
+        centre_x: As of `render_lensed`, (n,).
+        centre_y: The same along y.
+        grid: The stamp's pixels.
+        plan: How finely light is sampled.
+        kernel: As of `render_lensed`.
+        is_seen: Whether the first answer's pixels are asked for, (n,); None: all are. Those of rows
+            in pieces that are not may be anything; their magnification is right.
+
+    Returns:
+        The arcs, n rows; and the light of the rows, in which `inside` is that of the pieces over
+        the flux of the source.
+    """
+    place: _Place = {"grid": grid, "plan": plan, "kernel": kernel}
+    if not _is_compiled(kernel, like=source.x):
+        row = cut.row
+        every = torch.cat([torch.arange(len(flux), device=row.device), row])
+        both = render_lensed(
+            _one_after_the_other(source, cut.source), _one_after_the_other(lens, cut.lens),
+            flux=torch.cat([flux, flux[row] * cut.weight[:, None]]), psf=psf.rows(every),
+            centre_x=centre_x[every], centre_y=centre_y[every], **place,
+        )  # fmt: skip
+        arcs = Painted(*(getattr(both, f.name)[: len(flux)] for f in fields(both)))
+        is_cut = torch.zeros_like(arcs.magnification).index_fill_(0, row, 1) > 0
+        pixels = torch.where(is_cut[:, None, None, None], 0, arcs.pixels)
+        inside = torch.where(is_cut[:, None], 0, arcs.inside)
+        pixels.index_add_(0, row, both.pixels[len(flux) :])
+        inside.index_add_(0, row, both.inside[len(flux) :] * cut.weight[:, None])
+        return arcs, Painted(pixels, inside, arcs.magnification)
+    _check(flux, psf, centre_x, centre_y)
+    flux, row = flux.to(source.x.dtype), cut.row
+    x0, y0 = centre_x.to(source.x.dtype), centre_y.to(source.x.dtype)
+    is_cut = torch.zeros(len(flux), dtype=torch.bool).index_fill_(0, row, True)
+    near = Frame.around(grid, plan.margin_px)
+    far = _is_far(source, lens, near)
+    is_dark = None if is_seen is None else is_cut & ~is_seen
+    where = _Where(flux, psf, x0, y0, grid, plan)
+    arcs = _compiled_sources(source, lens, far, where, is_dark)
+    pixels, inside = torch.empty_like(arcs.pixels), torch.empty_like(arcs.inside)
+    whole = torch.nonzero(~is_cut)[:, 0]
+    pixels[whole], inside[whole] = arcs.pixels[whole], arcs.inside[whole]
+    made = cpu.Made(pixels, inside, arcs.magnification)
+    far = torch.zeros_like(is_cut).index_fill_(0, row[_is_far(cut.source, cut.lens, near)], True)
+    traced, share = rays(cut.source, cut.lens), _shares_of(source)
+    for is_asked, margin_px in ((~far, plan.margin_px), (far, plan.far_margin_px)):
+        rows, own = torch.nonzero(is_cut & is_asked)[:, 0], torch.nonzero(is_asked[row])[:, 0]
+        if not len(rows):
+            continue
+        at = row[own]
+        cpu.expose_pieces(
+            traced.rows(own), row=torch.searchsorted(rows, at), weight=cut.weight[own],
+            x0=x0[at], y0=y0[at], flux=flux[rows],
+            share=None if share is None else share[rows], psf=psf.rows(rows),
+            frame=Frame.around(grid, margin_px), splits=_splits(source, plan), made=made.at(rows),
+        )  # fmt: skip
+    return arcs, Painted(made.pixels, made.inside, made.magnification)
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Flux and place of n stamps, as `render_lensed` is handed them."""
+
+    flux: Tensor
+    psf: Psf
+    x0: Tensor
+    y0: Tensor
+    grid: Grid
+    plan: Plan
+
+
+def _compiled_sources(
+    source: Sersic | Pictures,
+    lens: Lens,
+    far: Tensor,
+    where: _Where,
+    is_dark: Tensor | None = None,
+) -> Painted:
+    """`render_lensed` on a CPU; of lenses that are dark the magnification alone is made."""
+    made = cpu.Made.room(where.flux, where.grid.size_px)
+    plan, traced, share = where.plan, rays(source, lens), _shares_of(source)
+    splits, every = _splits(source, plan), torch.arange(len(far))
+    for part, numbers, is_far in _apart(far):
+        frame = Frame.around(where.grid, plan.far_margin_px if is_far else plan.margin_px)
+        rows, seen = numbers, part
+        if is_dark is not None:
+            dark, rows = (every[part][is_dark[part] == way] for way in (True, False))
+            seen = rows
+            made.magnification[dark] = cpu.magnified(
+                traced.rows(dark), x0=where.x0[dark], y0=where.y0[dark],
+                share=None if share is None else share[dark], frame=frame, splits=splits,
+            )  # fmt: skip
+        cpu.expose(
+            traced.rows(seen), x0=where.x0[seen], y0=where.y0[seen],
+            is_lensed=lens.theta_e[seen] > 0, flux=where.flux[seen],
+            share=None if share is None else share[seen], psf=where.psf.rows(seen), frame=frame,
+            splits=splits, made=made.at(rows),
+        )  # fmt: skip
+    return Painted(made.pixels, made.inside, made.magnification)
+
+
+def _splits(source: Sersic | Pictures, plan: Plan) -> tuple[int, ...]:
+    return plan.picture_splits if isinstance(source, Pictures) else plan.splits
+
+
+def _shares_of(source: Sersic | Pictures) -> Tensor | None:
+    """Share of a band's flux in each layer of the sources; None where there is one."""
+    if not isinstance(source, Pictures) or source.bank.pictures.shape[1] == 1:
+        return None
+    return source.shares().to(source.x.dtype)
+
+
+def _one_after_the_other(one: Any, other: Any) -> Any:
+    """Rows of two batches of sources, or of lenses, as one; of pictures both from one bank."""
+    changed = {
+        f.name: torch.cat([getattr(one, f.name), getattr(other, f.name)])
+        for f in fields(one)
+        if isinstance(getattr(one, f.name), Tensor)
+    }
+    return replace(one, **changed)
 
 
 def paint(
@@ -243,18 +404,9 @@ def _paint_parts(
     parts: Parts, flux: Tensor, psf: Psf, x0: Tensor, y0: Tensor, frame: Frame, plan: Plan,
     kernel: Kernel,
 ) -> Painted:  # fmt: skip
-    """Look-alikes; rows without a second layer are not made to pay for one."""
+    """Look-alikes made of parts."""
     if plan.shape_cells == 0 and _is_compiled(kernel, like=x0):
-        if parts.second_share is None:
-            return _compiled_parts(parts, flux, psf, x0, y0, frame)
-
-        def some(part: Tensor | slice, *, has_second: bool) -> Painted:
-            few = parts.rows(part)
-            few = few if has_second else few.first_layer()
-            return _compiled_parts(few, flux[part], psf.rows(part), x0[part], y0[part], frame)
-
-        has_second = parts.second_share.amax(1) > 0
-        return _in_two(has_second, partial(some, has_second=False), partial(some, has_second=True))
+        return _compiled_parts(parts, flux, psf, x0, y0, frame)
 
     def draw(part: slice) -> tuple[Tensor, Tensor]:
         few = parts.rows(part)
@@ -273,16 +425,24 @@ def _paint_parts(
 def _compiled_parts(
     parts: Parts, flux: Tensor, psf: Psf, x0: Tensor, y0: Tensor, frame: Frame
 ) -> Painted:
-    shares = parts.shares
-    pixels, inside, lit = cpu.paint(
-        parts.values, x0=x0, y0=y0, flux=flux, share=shares, psf=psf, frame=frame
-    )
-    _require_light(lit, parts, flux)
-    return Painted(pixels, inside, torch.ones_like(x0))
+    """Look-alikes on a CPU; rows without a second layer are not made to pay for one."""
+    made = cpu.Made.room(flux, frame.grid.size_px)
+    second = parts.second_share
+    has_second = torch.zeros(len(flux), dtype=torch.bool) if second is None else second.amax(1) > 0
+    for part, rows, is_asked in _apart(has_second):
+        few = parts.rows(part) if is_asked else parts.rows(part).first_layer()
+        lit = cpu.paint(
+            few.values, x0=x0[part], y0=y0[part], flux=flux[part], share=few.shares,
+            psf=psf.rows(part), frame=frame, made=made.at(rows),
+        )  # fmt: skip
+        _require_light(lit, few, flux[part], rows)
+    return Painted(made.pixels, made.inside, made.magnification)
 
 
-def _require_light(lit: Tensor, parts: Parts, flux: Tensor) -> None:
+def _require_light(lit: Tensor, parts: Parts, flux: Tensor, rows: Tensor | None = None) -> None:
     """Refuse rows whose flux is in a layer without parts in the frame, (n, layer).
+
+    `rows` are what they are called, (n,); None: as they come.
 
     On a CPU this is never passed over: it is known only once the parts are sampled.
     """
@@ -294,9 +454,23 @@ def _require_light(lit: Tensor, parts: Parts, flux: Tensor) -> None:
     lacking = (of_layers > 0).any(2) & ~lit
     if bool(lacking.any()):
         row, layer = lacking.nonzero()[0].tolist()
+        row = row if rows is None else int(rows[row])
         raise ValueError(
             f"row {row} has flux in layer {layer}, where no part has light in or round its stamp"
         )
+
+
+def _apart(is_second: Tensor) -> Iterator[tuple[Part, Tensor | None, bool]]:
+    """Rows to be painted in one way and in another: which, the same as numbers, and the way.
+
+    Where all are painted alike they are a slice, and need no numbers: None.
+    """
+    if not bool(is_second.any()) or bool(is_second.all()):
+        yield slice(None), None, bool(is_second.any())
+        return
+    for way in (False, True):
+        rows = torch.nonzero(is_second == way)[:, 0]
+        yield rows, rows, way
 
 
 def _in_two(

@@ -19,7 +19,7 @@ from darkhaloscope.lensing.bank import Pictures
 from darkhaloscope.lensing.contaminants import LIT, Parts
 from darkhaloscope.lensing.parts import LAYER, ON_PIXELS, OWN, PHI, SHARE, Form, X, Y
 from darkhaloscope.lensing.profiles import is_checked, require
-from darkhaloscope.lensing.render import Lens, Sersic, paint, render_lensed
+from darkhaloscope.lensing.render import Cut, Lens, Sersic, paint, render_cut, render_lensed
 from darkhaloscope.ml.paint_batch import (
     MAY_LACK_A_BAND,
     Batch,
@@ -162,8 +162,10 @@ def _pieces(batch: Batch) -> _Pieces:
     return _Pieces(row, own, own[:, SHARE] / total[row] * (1 - own[:, OWN] ** 2))
 
 
-def _sources(batch: Batch, source: "_Source") -> tuple[Sersic | Pictures, Lens]:
-    """The rows' sources behind their lenses; then their pieces, unlensed."""
+def _sources(
+    batch: Batch, source: "_Source"
+) -> tuple[Sersic | Pictures, Lens, Cut | None, _Pieces]:
+    """The rows' sources, their lenses, and the pieces of those that are in pieces."""
     lens = Lens(
         batch.column("theta_e_arcsec"),
         batch.column("lens_q"),
@@ -172,21 +174,24 @@ def _sources(batch: Batch, source: "_Source") -> tuple[Sersic | Pictures, Lens]:
         batch.angle("shear_phi_deg"),
     )
     x, y = batch.column("src_x_arcsec"), batch.column("src_y_arcsec")
-    pieces = _pieces(batch)
+    whole, pieces = source(batch, x, y), _pieces(batch)
     if not len(pieces.row):
-        return source(batch, x, y), lens
+        return whole, lens, None, pieces
     at_x, at_y, shear, phi = (pieces.own[:, column] for column in (X, Y, OWN, PHI))
     none = torch.zeros_like(shear)
-    apart = Lens(none, torch.ones_like(shear), none, shear, phi)
-    both = Lens(*[torch.cat([getattr(part, f) for part in (lens, apart)]) for f in _LENS])
     # where a source stands whose image is seen at (X, Y)
     g1, g2 = shear * torch.cos(2 * phi), shear * torch.sin(2 * phi)
-    x = torch.cat([x, (1 - g1) * at_x - g2 * at_y])
-    y = torch.cat([y, (1 + g1) * at_y - g2 * at_x])
-    return source(_with_pieces(batch, pieces), x, y), both
-
-
-_LENS = ("theta_e", "q", "phi", "shear", "shear_phi")
+    x, y = (1 - g1) * at_x - g2 * at_y, (1 + g1) * at_y - g2 * at_x
+    own = replace(
+        batch,
+        values=batch.values[:, pieces.row],
+        parts=None,
+        forms=None,
+        places=None,
+        psf_images=None,
+    )
+    sheared = Lens(none, torch.ones_like(shear), none, shear, phi)
+    return whole, lens, Cut(source(own, x, y), sheared, pieces.row, pieces.flux), pieces
 
 
 def _paint_sources(batch: Batch, ground: Ground, source: "_Source") -> Light:
@@ -194,37 +199,20 @@ def _paint_sources(batch: Batch, ground: Ground, source: "_Source") -> Light:
 
     Pieces have the arc's light and colours: the arc is rendered too, to know how bright it is.
     """
-    count, pieces = len(batch), _pieces(batch)
-    light, lens = _sources(batch, source)
-    every = _with_pieces(batch, pieces)
-    flux = every.per_band("flux") * every.per_band("dust")
-    flux[count:] *= pieces.flux[:, None]
-    painted = render_lensed(light, lens, flux=flux, **every.place())
-    arcs, inside = painted.pixels[:count], painted.inside[:count]
-    magnification = painted.magnification[:count]
-    scale = _training_scale(arcs, ground)
-    if len(pieces.row):
+    whole, lens, cut, pieces = _sources(batch, source)
+    flux, place = batch.per_band("flux"), batch.place()
+    dusty = flux * batch.per_band("dust")
+    if cut is None:
+        arcs = light = render_lensed(whole, lens, flux=dusty, **place)
+    else:
+        has_target = batch.column("arc_snr_target").isfinite()
+        arcs, light = render_cut(whole, lens, cut, flux=dusty, is_seen=has_target, **place)
+    scale, magnification = _training_scale(arcs.pixels, ground), arcs.magnification
+    if cut is not None:
         is_cut = torch.zeros_like(scale).index_fill_(0, pieces.row, 1) > 0
-        arcs, inside = (
-            torch.where(is_cut.view(-1, *[1] * (whole.ndim - 1)), 0, whole)
-            for whole in (arcs, inside)
-        )
-        arcs.index_add_(0, pieces.row, painted.pixels[count:])
-        inside.index_add_(0, pieces.row, painted.inside[count:] * pieces.flux[:, None])
         scale = torch.where(is_cut, scale * magnification, scale)
         magnification = torch.where(is_cut, torch.nan, magnification)
-    return _light(arcs, inside, batch.per_band("flux"), scale, magnification)
-
-
-def _with_pieces(batch: Batch, pieces: _Pieces) -> Batch:
-    """All rows, and each once more for every piece."""
-    if not len(pieces.row):
-        return batch
-    images = batch.psf_images
-    if images is not None:
-        images = torch.cat([images, images[pieces.row]])
-    values = torch.cat([batch.values, batch.values[:, pieces.row]], 1)
-    return replace(batch, values=values, parts=None, forms=None, places=None, psf_images=images)
+    return _light(light.pixels, light.inside, flux, scale, magnification)
 
 
 def _shapes(batch: Batch) -> Parts:
@@ -313,7 +301,8 @@ PAINTERS = (
 def _light(
     pixels: Tensor, inside: Tensor, flux: Tensor, scale: Tensor, magnification: Tensor
 ) -> Light:
-    return Light(pixels * scale[:, None, None, None], inside, magnification, flux * scale[:, None])
+    pixels.mul_(scale[:, None, None, None])  # in place: new memory costs more than the product
+    return Light(pixels, inside, magnification, flux * scale[:, None])
 
 
 def _training_scale(light: Tensor, ground: Ground) -> Tensor:
