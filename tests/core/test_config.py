@@ -183,7 +183,7 @@ def test_presets_can_be_used_as_they_are(name: str) -> None:
 def test_the_preset_mining_is_the_demo_with_rounds_and_nothing_else() -> None:
     demo, mining = preset("demo"), preset("mining")
     model = mining["model"]["small"]
-    assert (model["mix"].pop("mined"), model.pop("round_start")) == (0.15, "afresh")
+    assert (model["mix"].pop("mined"), model.pop("round_start")) == (0.15, "previous")
     assert mining.pop("mined")["rounds"] == 3
     assert mining["report"].pop("planted_lenses") == ["sky/truth/lenses.parquet"]
     assert mining.pop("root") != demo.pop("root")
