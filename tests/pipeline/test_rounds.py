@@ -164,6 +164,16 @@ def test_a_round_of_a_model_that_is_not_there_is_refused() -> None:
         parse(mining_tables(model="large"))
 
 
+def test_another_round_leaves_what_was_mined_as_it_is() -> None:
+    def mined_by(**changes: Any) -> str:
+        mined = parse(mining_tables(**changes)).mined
+        assert mined is not None
+        return settings.digest_text(mined.of_output())
+
+    assert mined_by() == mined_by(rounds=5) == mined_by(completeness=[0.3, 0.7], least_gain=0.2)
+    assert mined_by() != mined_by(top=11)
+
+
 def test_lists_are_relative_to_the_file_and_lenses_weigh_as_in_the_report() -> None:
     config = parse(mining_tables(known_lenses=["lists/known.csv", "s3a://b/k.fits"]))
     assert config.mined is not None

@@ -60,6 +60,7 @@ def figures(
     asked: Asked,
     *,
     planted: Ints | None = None,
+    whose: str = "all lenses",
 ) -> Entry:
     """All figures of the rounds, as plain values.
 
@@ -70,9 +71,11 @@ def figures(
         asked: Settings.
         planted: target_id of galaxies known to be lenses to whoever made the sky, and to no stage;
             None: nobody knows.
+        whose: Of which lenses completeness is, in words; the tables hold no others.
 
     Returns:
-        `rounds`: of each `round`, what was `mined` after it, its rate on `val` and the `gain`;
+        `whose`; `rounds`: of each `round`, what was `mined` after it, its rate on `val` and the
+        `gain`;
         `picked`: the round that the stopping rule picks, None where val cannot tell;
         `at`: one entry a completeness, with a rate, a difference and a ratio a round;
         `by_kind`: rates by kind and round at `kind_completeness`.
@@ -84,6 +87,7 @@ def figures(
     gains = _gains({k: _curve(r, draws) for k, r in on_val.items()}, max(asked.completeness))
     return {
         "format": FORMAT,
+        "whose": whose,
         "rounds": [
             {"round": k, "mined": _mined(mined, k, planted), **gains.get(k, _NO_GAIN)}
             for k in on_test

@@ -32,7 +32,7 @@ def page_section(figures: Mapping[str, Any]) -> Section:
 
 def card_section(figures: Mapping[str, Any]) -> str:
     """The section of the model card, Markdown."""
-    parts = [f"## {TITLE}", verdict(figures)]
+    parts = [f"## {TITLE}", verdict(figures), f"Completeness is that of {figures['whose']}."]
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
     head = ("completeness", "round", "FPR on test", "false positives", "fewer than round 0",

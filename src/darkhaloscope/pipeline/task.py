@@ -92,7 +92,7 @@ class Task:
             stage.name,
             str(stage.version),
             self._schema_text(),
-            digest_text(self._config(key)),
+            digest_text(self._config(key).of_output()),
         ]
         paths: dict[str, list[str]] = {}
         for wanted in stage.inputs:

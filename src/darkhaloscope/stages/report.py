@@ -156,16 +156,15 @@ def _mining(
     lists: Mapping[str, pa.Table],
     config: ReportConfig,
 ) -> dict[str, Any] | None:
-    """Figures of the rounds of mining; None where there is one round alone."""
+    """Figures of the rounds of mining, of the headline's lenses; None where there is one round."""
     if config.mined is None or earlier is None or mined is None or not earlier.num_rows:
         return None
     last = pc.max(earlier["round"]).as_py() + 1
     made = pa.array(np.full(scores.num_rows, last), earlier.schema.field("round").type)
     own = scores.append_column(earlier.schema.field("round"), made)
-    of = {
-        name: pa.concat_tables([t.filter(pc.equal(t["set"], name)) for t in (earlier, own)])
-        for name in ("test", "val")
-    }
+    both = pa.concat_tables([earlier, own])
+    whose, chosen = _headline_only(both, config)
+    of = {name: chosen.filter(pc.equal(chosen["set"], name)) for name in ("test", "val")}
     truth = [lists[address] for address in config.planted_lenses]
     return evaluate_mining.figures(
         of["test"],
@@ -173,7 +172,25 @@ def _mining(
         mined,
         config.mined,
         planted=evaluate_mining.planted_among(mined, truth) if truth else None,
+        whose=whose,
     )
+
+
+def _headline_only(scores: pa.Table, config: ReportConfig) -> tuple[str, pa.Table]:
+    """The headline's lenses in words, and they with the negatives; all where a set has none."""
+    least = config.headline_theta_e_over_fwhm_r_min, config.headline_arc_snr_min
+    snr = f"arc_snr_{config.arc_snr_band}"
+    is_of = pc.and_(
+        pc.greater_equal(scores["theta_e_over_fwhm_r"], least[0]),
+        pc.greater_equal(scores[snr], least[1]),
+    )
+    is_lens = pc.equal(scores["label"], 1)
+    is_of = pc.and_(is_lens, pc.fill_null(is_of, fill_value=False))
+    held = set(scores.filter(is_of)["set"].to_pylist())
+    if not {"test", "val"} <= held:
+        return "all lenses", scores
+    said = f"lenses with θ_E / FWHM_r >= {least[0]:g} and arc S/N >= {least[1]:g}"
+    return said, scores.filter(pc.or_(pc.invert(is_lens), is_of))
 
 
 def _network(model: TrainedModel) -> dict[str, str]:

@@ -22,6 +22,10 @@ class StageConfig(Model):
     pixel_scale_arcsec: float = Field(gt=0)
     """Width of a pixel, arcsec."""
 
+    def of_output(self) -> Self:
+        """The settings that the stage's output is made by: those that others read are all alike."""
+        return self
+
 
 class Span(Model):
     """A range of values, both ends included."""
