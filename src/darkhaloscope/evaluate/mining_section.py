@@ -145,7 +145,8 @@ def _plot(figures: Mapping[str, Any]) -> str:
         if any(v > 0 for _, _, values, _, _ in lines for v in values):
             axes.set_yscale("log", nonpositive="mask")
         axes.grid(axis="y")
-        axes.legend(title="completeness")
+        columns = 2 if figure.get_figwidth() <= plots.NARROW else len(lines)
+        figure.legend(title="at completeness", loc="outside upper left", ncols=columns, fontsize=9)
 
     title = "False-positive rate of each round at stated completeness"
     return plots.svg(draw, (7.2, 3.6), "mining", title, narrow=(plots.NARROW, 3.4))
