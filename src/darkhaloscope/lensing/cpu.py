@@ -405,24 +405,9 @@ def loops(module: str) -> ModuleType:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            _use_wide_vectors()
             return import_module(module)
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
-
-
-@cache
-def _use_wide_vectors() -> None:
-    """Let LLVM make vectors of 512 bits where they pay; by itself it stops at 256.
-
-    It is asked before numba compiles anything; what it has compiled is left as it is. CPUs before
-    those with bf16 slow their clock for such vectors. A choice of the user's own
-    (`NUMBA_CPU_FEATURES`) stands.
-    """
-    config: Any = import_module("numba.core.config")
-    features = import_module("llvmlite.binding").get_host_cpu_features()
-    if config.CPU_FEATURES is None and features.get("avx512bf16"):
-        config.CPU_FEATURES = features.flatten() + ",-prefer-256-bit"
 
 
 def _numbers(traced: Rays) -> F4:
