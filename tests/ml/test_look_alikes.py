@@ -88,7 +88,10 @@ def test_where_a_look_alike_comes_from() -> None:
 def test_entries_of_no_kind_of_ours_are_passed_over(word: str | None) -> None:
     targets = splits(5)
     settings = config(tables=[of_positions("a")])
-    assert found(targets, settings, a=entries(targets, [1], word)) == {}
+    both = pa.concat_tables([entries(targets, [1], word), entries(targets, [3], "ring")])
+    assert found(targets, settings, a=both) == {3: "ring"}
+    with pytest.raises(DataError, match="no entry of these lists is of a kind that is known"):
+        found(targets, settings, a=entries(targets, [1], word))
 
 
 def test_an_entry_out_of_reach_is_nobodys() -> None:

@@ -15,6 +15,15 @@ from darkhaloscope.pipeline import lists
 ROWS = "ra,dec,ring_fraction,ring_total-votes\n1,2,0.9,40\n3,4,0.6,40\n5,6,0.9,3\n"
 
 
+def test_lists_that_cannot_be_read_are_all_told_before_a_run_begins(tmp_path: Path) -> None:
+    asked = [SimpleNamespace(lists=(str(tmp_path / f"{name}.csv"),)) for name in ("one", "two")]
+    with pytest.raises(DataError) as raised:
+        lists.check([SimpleNamespace(), *asked, asked[0]])
+    said = str(raised.value)
+    assert said.count("one.csv") == 1
+    assert "two.csv" in said
+
+
 def settings(folder: Path, *, at_least: float = 0.8) -> LookAlikesConfig:
     voted = {
         "format": "galaxy_zoo",

@@ -51,7 +51,9 @@ def parse(tables: dict[str, Any], folder: Path = Path("/runs")) -> RunConfig:
 def config() -> RunConfig:
     """Two rounds of `small`, none of `other`."""
     tables = mining_tables()
-    tables["model"]["other"] = {**tables["model"]["small"], "seed": 12}
+    other = {**tables["model"]["small"], "seed": 12}
+    other["mix"] = {k: v for k, v in other["mix"].items() if k != "mined"}
+    tables["model"]["other"] = other
     return parse(tables)
 
 
@@ -150,6 +152,20 @@ def test_a_run_without_mining_is_made_stage_by_stage_as_before() -> None:
     assert layout.partitions(stage_named("mined")) == []
     with pytest.raises(ConfigError, match=r"the run's file has no section \[mined\]"):
         steps_of(config, ("mined",))
+
+
+def test_a_share_of_mined_galaxies_that_nothing_mines_is_refused() -> None:
+    tables = mining_tables()
+    del tables["mined"]
+    with pytest.raises(ConfigError, match=r"model\.small\.mix: it has a share of `mined`, but no"):
+        parse(tables)
+
+
+def test_a_fault_of_mined_is_told_once() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse(mining_tables(top=-3))
+    assert "mined.top" in str(raised.value)
+    assert "report.mined" not in str(raised.value)
 
 
 def test_a_mix_without_mined_galaxies_is_refused() -> None:

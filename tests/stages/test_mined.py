@@ -201,7 +201,10 @@ def test_a_known_lens_that_is_also_listed_as_a_false_positive_is_left_out() -> N
 
 
 def test_a_grade_without_a_meaning_is_refused_and_an_empty_one_says_nothing() -> None:
-    assert mine(lists={"a": positions((PLANTED, None))}, grades=["a"])[PLANTED]["use"] == "review"
+    some = positions((PLANTED, None), (3, "X"))
+    assert mine(lists={"a": some}, grades=["a"])[PLANTED]["use"] == "review"
+    with pytest.raises(DataError, match="a: none of its 1 entries is graded"):
+        mine(lists={"a": positions((PLANTED, None))}, grades=["a"])
     with pytest.raises(DataError, match="a: no meaning is known of the grades maybe"):
         mine(lists={"a": positions((PLANTED, "maybe"))}, grades=["a"])
 

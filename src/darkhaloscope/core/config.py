@@ -146,6 +146,17 @@ class RunConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _mined_are_mined(self) -> "RunConfig":
+        mined = None if self.mined is None else self.mined.model
+        lacking = [n for n, m in self.model.items() if m.mix.get("mined", 0) > 0 and n != mined]
+        if lacking:
+            raise ValueError(
+                f"model.{lacking[0]}.mix: it has a share of `mined`, but no section [mined] mines "
+                "for this model; add the section, or take the share out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rounds_say_how_they_begin(self) -> "RunConfig":
         if self.mined is not None and self.model[self.mined.model].round_start is None:
             raise ValueError(

@@ -53,6 +53,8 @@ def _is_handed(location: Location) -> bool:
     names = [str(part) for part in location] or [""]
     if names[1:2] and names[1] in OF_REPORT.get(names[0], ()):
         return True
+    if names[:2] == ["report", "mined"]:
+        return True
     if names[0] in ("manifest", "stamps"):
         return any(name in _HANDED for name in names[1:2])
     inner = names[2:3] if names[0] == "model" else names[1:2]

@@ -56,7 +56,8 @@ REMEDIES = {  # what to change in the run's file where a check fails
     "radial_arc": _TEACH,
     "scrambled": _TEACH,
     "halo_ring": _TEACH,
-    "gaussian_ring": "give train halo_ring (copies and model.NAME.mix); 2 % of it is enough",
+    "gaussian_ring": "give train halo_ring (copies and model.NAME.mix); a mix may hold 2 % of it "
+    "at most",
     "rises_with_snr": "more training: model.NAME.max_epochs, or epoch_stamps",
     "rises_with_theta_e": "a wider manifest.training.theta_e_arcsec; more training",
     "plain_scores": _STAMPS,

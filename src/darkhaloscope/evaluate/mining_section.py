@@ -138,6 +138,7 @@ def _plot(figures: Mapping[str, Any]) -> str:
             axes.errorbar(
                 where, values, yerr=ends, marker=marker, lw=1.2, capsize=2, label=label,
                 color=plots.FIRST if at % 2 == 0 else plots.SECOND,
+                ls="-" if at < 2 else "--",
             )  # fmt: skip
         axes.set_xticks([r["round"] for r in figures["rounds"]])
         axes.set_xlabel("round")

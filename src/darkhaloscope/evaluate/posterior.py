@@ -75,6 +75,9 @@ def of_scores(score: Floats, labelled: Rows, *, prevalence: float, draws: Draws)
         prevalence: Lenses of that population per target of the sky.
         draws: Of the interval: a Bayesian bootstrap (Rubin 1981) of the galaxies.
 
+    Raises:
+        ValueError: a score is NaN, or the prevalence is no share.
+
     Examples:
         >>> from darkhaloscope.evaluate.rows import rows
         >>> known = rows(score=np.arange(20.0), is_lens=np.arange(20) >= 10)
@@ -82,6 +85,11 @@ def of_scores(score: Floats, labelled: Rows, *, prevalence: float, draws: Draws)
         >>> found.p.round(4).tolist()
         [0.001, 0.0917]
     """
+    if not 0 < prevalence < 1 or np.isnan(score).any():
+        raise ValueError(
+            f"a prevalence lies within 0 and 1 and no score is NaN; got {prevalence:g} and "
+            f"{int(np.isnan(score).sum())} NaN of {len(score)}"
+        )
     lens, negative = _lenses(labelled), _negatives(labelled)
     regression = _regression(score, lens, negative)
     even = regression.at(lens.weight, negative.weight)

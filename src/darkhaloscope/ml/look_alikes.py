@@ -90,13 +90,14 @@ def of_targets(targets: pa.Table, config: Settings, lists: Mapping[str, pa.Table
         Rows of `SCHEMA`, in the order of `targets`.
 
     Raises:
-        DataError: a list is not handed over.
+        DataError: a list is not handed over, or none of its entries is of a known kind.
     """
     absent = [
         a for a in (*(t.address for t in config.tables), *config.known_lenses) if a not in lists
     ]
     if absent:
         raise DataError(f"look_alikes: {', '.join(absent)} was not read; name it in `lists`")
+    _check_kinds(config, lists)
     n = targets.num_rows
     kind, source = np.full(n, "", dtype=object), np.full(n, "", dtype=object)
     separation = np.full(n, np.nan)
@@ -143,6 +144,27 @@ def meets(targets: pa.Table, proxy: Proxy) -> Flags:
         with np.errstate(invalid="ignore"):
             met &= (values >= span.low) & (values <= span.high)  # NaN is in no range
     return np.asarray(met)
+
+
+def _check_kinds(config: Settings, lists: Mapping[str, pa.Table]) -> None:
+    """Refuse lists of which no entry says a kind: they would be passed over without a word."""
+    faults = []
+    for table in config.tables:
+        words = set(lists[table.address]["kind"].to_pylist())
+        if table.kind or not words or words & set(KINDS):
+            continue
+        said = ", ".join(sorted(repr(w) for w in words - {None})[:5]) or "nothing"
+        faults.append(f"  {table.address}: its column kind says {said}")
+    if faults:
+        raise DataError(
+            "\n".join(
+                [
+                    "look_alikes: no entry of these lists is of a kind that is known "
+                    f"({', '.join(KINDS)}); correct the column, or state `kind` beside the address",
+                    *faults,
+                ]
+            )
+        )
 
 
 def _by_list(

@@ -1,12 +1,13 @@
 """Lists of positions that a stage's settings name, and what they are as text for a digest."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from darkhaloscope.core.errors import DataError
 from darkhaloscope.data import store
 
 
@@ -24,6 +25,22 @@ def opened(config: Any) -> Mapping[str, pa.Table]:
     """
     votes = getattr(config, "votes", {})
     return {a: _read(a, votes.get(a), _version(a)) for a in getattr(config, "lists", ())}
+
+
+def check(configs: Iterable[Any]) -> None:
+    """Read every list once before a run begins: a wrong one must not cost a training.
+
+    Raises:
+        DataError: lists are not there or cannot be used; one message for all.
+    """
+    said = []
+    for config in configs:
+        try:
+            opened(config)
+        except DataError as error:
+            said.append(str(error))
+    if said:
+        raise DataError("\n".join(dict.fromkeys(said)))
 
 
 def digest_of(config: Any) -> list[str]:

@@ -19,6 +19,7 @@ from darkhaloscope.core.contracts import Device, Engine, Report
 from darkhaloscope.core.errors import ConfigError, DataError, StageError
 from darkhaloscope.data import store
 from darkhaloscope.engines.local import LocalEngine
+from darkhaloscope.pipeline import lists
 from darkhaloscope.pipeline.layout import SCORED_SETS, Layout, TileSplits, round_of, set_of, tile_of
 from darkhaloscope.pipeline.registry import ORDER, needed_by, stage_named
 from darkhaloscope.pipeline.task import Task, tiles_header
@@ -88,6 +89,7 @@ def bring_up_to_date(
     """
     steps = steps_of(config, tuple(names))
     stages = {step.stage for step in steps}
+    lists.check(getattr(config, stage) for stage in sorted(stages - {"model"}))
     survey = Survey(config.survey)
     made, kept_back = 0, list[str]()
     with locked(config.root):

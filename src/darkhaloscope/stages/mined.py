@@ -5,7 +5,7 @@ In:  scores of the round's network, of the sky and of calib; the manifest, for w
 Out: mined, one row a galaxy: negative, up for review, or left out; with its weight.
 
 Of what scores highest a good part are lenses: at a false-positive rate of 1e-4, with one lens in
-8,000 targets and half of them found, 40 in 100 (docs/mining.md). So nothing is a negative merely
+8,000 targets and half of them found, 39 in 100 (docs/mining.md). So nothing is a negative merely
 because it was found. Known lenses and what is graded A, B or C are left out, however they score;
 what is graded otherwise, or listed as a false positive, is a negative of full weight, however it
 scores; the rest weighs 1 - p, with p the probability of a lens at the stated prevalence, and above
@@ -184,9 +184,14 @@ def _by_grade(positions: pa.Table, where: str) -> tuple[pa.Table, pa.Table]:
     """Entries graded as lenses, and as none; an entry without a grade says nothing.
 
     Raises:
-        DataError: a grade is neither.
+        DataError: a grade is neither, or there is none at all.
     """
     grades = [None if g is None else g.strip().lower() for g in positions["grade"].to_pylist()]
+    if grades and not any(grades):
+        raise DataError(
+            f"{where}: none of its {len(grades)} entries is graded: it needs a column grade, with "
+            "A, B or C for lenses and X or none for others"
+        )
     is_lens = np.array([g is not None and A_LENS.fullmatch(g) is not None for g in grades], bool)
     is_none = np.array([g is not None and NO_LENS.fullmatch(g) is not None for g in grades], bool)
     unknown = {g for g, a, b in zip(grades, is_lens, is_none, strict=True) if g and not (a or b)}

@@ -99,10 +99,10 @@ class Proxy(Model):
 class LookAlikesConfig(Model):
     """Real galaxies that are negatives of a kind: nothing is painted on them."""
 
-    tables: tuple[Annotated[VotesTable | PositionsTable, Field(discriminator="format")], ...]
+    tables: tuple[Annotated[VotesTable | PositionsTable, Field(discriminator="format")], ...] = ()
     """Lists in order: a target found in two is what the first says. In place of `least_votes` and
     `kinds`, one of format `positions` has a `kind`; left out, the list's column `kind` says."""
-    proxies: tuple[Proxy, ...]
+    proxies: tuple[Proxy, ...] = ()
     """Cuts in the catalogue, in order, for targets that no list holds."""
     known_lenses: tuple[str, ...]
     """Lists of known lenses and candidates, addresses: none of them is a look-alike, whatever the

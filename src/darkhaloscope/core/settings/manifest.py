@@ -217,7 +217,11 @@ class ManifestConfig(StageConfig):
         made = {kind for plan in self.sets.values() for kind in plan.copies if kind != "lens"}
         missing = sorted(made - set(self.sky_shares) - set(OFF_THE_SKY))
         if missing:
-            raise ValueError(f"sky_shares must say how common {', '.join(missing)} are on the sky")
+            raise ValueError(
+                f"sky_shares must say how common {', '.join(missing)} are on the sky, for a set "
+                f"makes them: add `{missing[0]} = 0.01`, or what their share is, to "
+                "[manifest.sky_shares]"
+            )
         if math.fsum(self.sky_shares.values()) > 1 + 1e-6:
             raise ValueError(
                 f"sky_shares add up to {math.fsum(self.sky_shares.values()):g}, over 1"
