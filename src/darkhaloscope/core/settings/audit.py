@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from darkhaloscope.core.settings.base import Model, Span, StageConfig
+from darkhaloscope.core.settings.base import Model, Span, StageConfig, of_known
 from darkhaloscope.core.settings.stamps import StampsConfig
 
 CheckName = Literal[
@@ -167,13 +167,7 @@ class AuditConfig(StageConfig):
     @field_validator("waive", mode="before")
     @classmethod
     def _known(cls, waive: Any) -> Any:
-        named = waive if isinstance(waive, dict) else {}
-        unknown = [str(name) for name in named if name not in NAMES]
-        if unknown:
-            raise ValueError(
-                f"the audit has no check {', '.join(unknown)}; it has {', '.join(NAMES)}"
-            )
-        return waive
+        return of_known(waive, NAMES, "check")
 
     @model_validator(mode="after")
     def _can_be_looked_at(self) -> Self:

@@ -1,6 +1,7 @@
 """What all settings share: they are frozen, and an unknown key is an error."""
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +26,21 @@ class StageConfig(Model):
     def of_output(self) -> Self:
         """The settings that the stage's output is made by: those that others read are all alike."""
         return self
+
+
+def of_known(waive: Any, names: Sequence[str], what: str) -> Any:
+    """Waivers as they are.
+
+    Raises:
+        ValueError: one names what is not there.
+    """
+    named = waive if isinstance(waive, dict) else {}
+    unknown = [str(name) for name in named if name not in names]
+    if unknown:
+        raise ValueError(
+            f"there is no {what} {', '.join(unknown)}; the {what}s are {', '.join(names)}"
+        )
+    return waive
 
 
 class Span(Model):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from darkhaloscope.core.settings.base import Model, Span, StageConfig
+from darkhaloscope.core.settings.base import Model, Span, StageConfig, of_known
 from darkhaloscope.core.settings.manifest import ManifestConfig
 from darkhaloscope.core.settings.splits import SplitsConfig
 from darkhaloscope.core.settings.stamps import StampsConfig
@@ -123,13 +123,7 @@ class GatesConfig(StageConfig):
     @field_validator("waive", mode="before")
     @classmethod
     def _known(cls, waive: Any) -> Any:
-        named = waive if isinstance(waive, dict) else {}
-        unknown = [str(name) for name in named if name not in NAMES]
-        if unknown:
-            raise ValueError(
-                f"there is no gate {', '.join(unknown)}; the gates are {', '.join(NAMES)}"
-            )
-        return waive
+        return of_known(waive, NAMES, "gate")
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
