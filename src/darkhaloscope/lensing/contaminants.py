@@ -29,6 +29,7 @@ from darkhaloscope.lensing.blur import FINE_PER_PX, Frame
 from darkhaloscope.lensing.light import sersic_b
 from darkhaloscope.lensing.parts import FORM, LAYER, OWN, PART, PHI, SHARE, Form, X, Y
 from darkhaloscope.lensing.profiles import Part, checked, is_checked, require
+from darkhaloscope.lensing.transfer import sent
 
 WIDE_IN_FWHM = 1.5  # a ring wider than this many PSF widths is no arc
 EXPONENTIAL_B = 1.6783469900166605  # b of a Sersic profile with n = 1
@@ -397,11 +398,3 @@ _LENGTHS = (
     (Form.TRACK, 0, "a track's half length"),
     (Form.TRACK, 1, "a track's sigma"),
 )
-
-
-def sent(index: NDArray[np.intp], device: torch.device) -> Tensor:
-    """Indices on the device; on a GPU nothing waits for them."""
-    tensor = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

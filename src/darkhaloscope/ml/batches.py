@@ -24,9 +24,9 @@ from torch import Tensor
 from darkhaloscope.core import keys
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
+from darkhaloscope.lensing.transfer import sent
 from darkhaloscope.ml.heads import class_of
 from darkhaloscope.ml.pixel_table import Raw
-from darkhaloscope.ml.transfer import sent
 from darkhaloscope.ml.transforms import (
     Augmentation,
     Normalisation,

@@ -27,6 +27,7 @@ from darkhaloscope.lensing.contaminants import places_of
 from darkhaloscope.lensing.noise import photon_noise
 from darkhaloscope.lensing.profiles import checked
 from darkhaloscope.lensing.snr import arc_snr
+from darkhaloscope.lensing.transfer import sent
 from darkhaloscope.ml.painters import (
     PAINTERS,
     Batch,
@@ -39,7 +40,6 @@ from darkhaloscope.ml.painters import (
     host_numbers,
     painted_by,
 )
-from darkhaloscope.ml.transfer import sent
 
 __all__ = [
     "Camera",

@@ -51,15 +51,9 @@ SPLIT_BITS = {"train": 0, "val": 1, "calib": 2, "test": 3}  # the lowest two of 
 TRIALS = 16  # draws from which a negative's light is chosen as a lens's is
 
 
-class Settings(Protocol):
-    """What is asked of `core.settings.manifest.ManifestConfig`."""
+class Settings(shaping.Settings, Protocol):
+    """What is asked of `core.settings.manifest.ManifestConfig`, beside what shapes ask."""
 
-    @property
-    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def target_variant(self) -> str: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
     @property
     def min_theta_e_over_fwhm(self) -> float: ...  # noqa: D102
     @property
@@ -68,8 +62,6 @@ class Settings(Protocol):
     def physical(self) -> Physical: ...  # noqa: D102
     @property
     def sources(self) -> banks.DrawnSources: ...  # noqa: D102
-    @property
-    def shapes(self) -> Any: ...  # noqa: D102
     @property
     def sets(self) -> Mapping[Any, roles.SetPlan]: ...  # noqa: D102
     @property

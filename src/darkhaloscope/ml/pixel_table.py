@@ -19,7 +19,7 @@ from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.data import pixels
 from darkhaloscope.data.pixels import Layout, Pixels
-from darkhaloscope.ml.transfer import sent
+from darkhaloscope.lensing.transfer import sent
 
 Ids = NDArray[np.int64]
 

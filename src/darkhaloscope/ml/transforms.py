@@ -21,7 +21,7 @@ from torch import Tensor
 
 from darkhaloscope.core import keys
 from darkhaloscope.lensing import cpu
-from darkhaloscope.ml.transfer import sent
+from darkhaloscope.lensing.transfer import sent
 
 SIGMA_PER_MAD = 1.4826  # of a normal distribution
 FIRST_RUN_CLIP = 10.0  # sigma; it flattens bright arcs, which is why it is not the default

@@ -35,6 +35,7 @@ from darkhaloscope.core.contracts import (
 )
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.model import ModelConfig
+from darkhaloscope.lensing.transfer import sent
 from darkhaloscope.ml import fresh, heads, networks, saved
 from darkhaloscope.ml.batches import Drawn, Fixed, Plan, crew_of, cut
 from darkhaloscope.ml.fit import LOG_FILE, Fitted, fit
@@ -42,7 +43,6 @@ from darkhaloscope.ml.mined_rows import training_rows
 from darkhaloscope.ml.pixel_table import Ids, PixelTable, Raw, View
 from darkhaloscope.ml.recipe import Recipe
 from darkhaloscope.ml.sources import SourceBank
-from darkhaloscope.ml.transfer import sent
 from darkhaloscope.ml.transforms import Normalisation
 
 HISTORY = "history.csv"
