@@ -10,7 +10,7 @@ from darkhaloscope.core.units import moffat_alpha_from_psfsize
 from darkhaloscope.simulate import shapes, sky
 from darkhaloscope.simulate.canvas import Canvas, sky_bowl
 from darkhaloscope.simulate.observing import conditions
-from darkhaloscope.simulate.parts import part_dtype
+from darkhaloscope.simulate.components import part_dtype
 
 SIZE = 192
 CONFIG = simulate_config()

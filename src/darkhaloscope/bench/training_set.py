@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from darkhaloscope.bench.records import record, table_of
 from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.units import nmgy_from_mag
@@ -39,7 +40,6 @@ Z_MINUS_W1 = 1.2  # within the target cuts
 N_EXPOSURES = 4.0
 TRANSMISSION = 0.9
 _SEED = 20261124
-_BY_NAME = ("sky_shares", "copies", "shares", "kinds", "variants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def training_set(galaxies: int, *, steps: int, device: Device) -> TrainingSet:
     preset["manifest"]["sources"] |= {"kinds": {"sersic": 1.0}, "bank": None}
     handed = {"bands": bands, "pixel_scale_arcsec": scale}
     handed["target_variant"] = preset["targets"]["variant"]
-    drawing: Any = _record({**preset["manifest"], **handed})
+    drawing: Any = record({**preset["manifest"], **handed})
     painting: Any = SimpleNamespace(
         **preset["stamps"],
         bands=bands,
@@ -125,20 +125,6 @@ def training_set(galaxies: int, *, steps: int, device: Device) -> TrainingSet:
     )
 
 
-def _record(section: Mapping[str, Any]) -> SimpleNamespace:
-    """A section of the preset, read by attribute as the settings models are.
-
-    What is looked up by name stays a dictionary.
-    """
-
-    def read(key: str, value: Any) -> Any:
-        if key == "sets":
-            return {name: _record(plan) for name, plan in value.items()}
-        return _record(value) if isinstance(value, dict) and key not in _BY_NAME else value
-
-    return SimpleNamespace(**{key: read(key, value) for key, value in section.items()})
-
-
 def _splits(count: int, bands: tuple[str, ...]) -> pa.Table:
     """Bright red galaxies of the train split."""
     ids = (np.int64(9010) << 42) + np.arange(count, dtype=np.int64)
@@ -155,7 +141,7 @@ def _splits(count: int, bands: tuple[str, ...]) -> pa.Table:
         columns[f"mag_{band}"] = mag
         columns[f"mw_transmission_{band}"] = np.full(count, TRANSMISSION)
         columns[f"flux_{band}_nmgy"] = TRANSMISSION * nmgy_from_mag(mag)
-    return _table(schemas.splits(bands), count, columns)
+    return table_of(schemas.splits(bands), count, columns)
 
 
 def _heads(splits: pa.Table, bands: tuple[str, ...], size: int) -> pa.Table:
@@ -177,7 +163,7 @@ def _heads(splits: pa.Table, bands: tuple[str, ...], size: int) -> pa.Table:
             f"noise_{band}_nmgy": np.full(len(ids), NOISE_NMGY[band]),
             f"n_exposures_{band}": np.full(len(ids), N_EXPOSURES),
         }
-    return _table(schemas.cutouts_head(bands), len(ids), columns)
+    return table_of(schemas.cutouts_head(bands), len(ids), columns)
 
 
 def _pixels(heads: pa.Table, layout: Layout) -> NDArray[np.float32]:
@@ -221,17 +207,3 @@ def _pixels(heads: pa.Table, layout: Layout) -> NDArray[np.float32]:
 def _drawn(ids: NDArray[np.int64], stream: str, low: float, high: float) -> NDArray[np.float64]:
     """Named draws, flat over a range."""
     return low + (high - low) * keys.uniform(ids, seed=_SEED, stream=f"bench {stream}")
-
-
-def _table(schema: pa.Schema, count: int, columns: Mapping[str, Any]) -> pa.Table:
-    """A table of a schema: the columns given; null, nought or no text elsewhere."""
-    arrays = []
-    for field in schema:
-        if field.name in columns:
-            arrays.append(pa.array(columns[field.name]).cast(field.type, safe=False))
-        elif field.nullable:
-            arrays.append(pa.nulls(count, field.type))
-        else:
-            empty = "" if field.type == pa.string() else 0
-            arrays.append(pa.array([empty] * count).cast(field.type))
-    return pa.table(arrays, schema=schema)

@@ -20,12 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkhaloscope.core import keys, schemas
 from darkhaloscope.core.config import RunConfig, digest_text
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.sources import PictureBank
-from darkhaloscope.data import pixels, store
-from darkhaloscope.ml.manifesting import SPLIT_BITS
+from darkhaloscope.data import store
+from darkhaloscope.ml.picture_bank import CHUNK_ROWS, VERSION, clumpy_tables, rows_of, schema_of
 from darkhaloscope.ml.sources import SourceBank
 from darkhaloscope.survey import hst_catalogue, hst_galaxies
 
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Values = NDArray[np.float64]
 
-VERSION = 2  # raised when the same settings and files give another bank
-_CHUNK_ROWS = 256
 # Effective wavelengths, nm (Abbott et al. 2018 for g to z; ACS): a band between two filters is made
 # of both.
 _WAVELENGTH = {"g": 473, "r": 642, "i": 784, "z": 926}
@@ -102,7 +99,7 @@ def _build(path: str, digest: str, bank: PictureBank, bands: Sequence[str]) -> N
     header = store.write(
         _chunks(bank, tuple(bands), notes),
         path,
-        schema=_schema(bank.picture_px, bands),
+        schema=schema_of(bank.picture_px, bands),
         digest=digest,
         notes=notes,
     )
@@ -113,7 +110,7 @@ def _chunks(bank: PictureBank, bands: tuple[str, ...], notes: dict[str, Any]) ->
     """Rows of the bank, some at a time; `notes` ends as what became of all galaxies."""
     by_split: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    tables = [_clumpy_tables(bank, bands)]
+    tables = [clumpy_tables(bank, bands)]
     if bank.catalogues:
         tables.append(_catalogue_tables(bank, bands, refused))
     for made in tables:
@@ -126,22 +123,6 @@ def _chunks(bank: PictureBank, bands: tuple[str, ...], notes: dict[str, Any]) ->
         for split, share in bank.split_shares.items():
             if count and share and not by_split[f"{kind} {split}"]:
                 log.warning("split %s has no %s galaxy: Sersic profiles stand in", split, kind)
-
-
-def _clumpy_tables(bank: PictureBank, bands: tuple[str, ...]) -> Iterator[pa.Table]:
-    from darkhaloscope.lensing import clumpy  # torch
-
-    for start in range(0, bank.clumpy_count, _CHUNK_ROWS):
-        ident = np.arange(start, min(start + _CHUNK_ROWS, bank.clumpy_count))
-        key = _keys("clumpy", ident, bank)
-        made = clumpy.galaxies(key, bands=bands, size_px=bank.picture_px, seed=bank.seed)
-        pictures, share = made.pictures.numpy(), made.share.numpy()
-        columns = {
-            "z": clumpy.redshift(key, seed=bank.seed),
-            "half_light_px": made.half_light_px.numpy(),
-            "provenance": [f"generated from seed {bank.seed}, version {VERSION}"] * len(ident),
-        }
-        yield _table("clumpy", ident, list(pictures), share[:, -1], columns, bank, bands)
 
 
 def _catalogue_tables(
@@ -157,7 +138,7 @@ def _catalogue_tables(
         gaussian_fwhm_arcsec=bank.resolution_arcsec,
     )
     every = hst_galaxies.galaxies([Path(path) for path in bank.catalogues], cleaning)
-    for some in _some(_usable(every, refused), _CHUNK_ROWS):
+    for some in _some(_usable(every, refused), CHUNK_ROWS):
         share = np.array([_second_share(g.filters, bands) for g in some])
         half_light = [
             float(
@@ -180,7 +161,7 @@ def _catalogue_tables(
             **{f"mag_{b}": [g.colour_mags.get(b) for g in some] for b in bands},
         }
         ident = np.array([g.ident for g in some])
-        yield _table("catalogue", ident, [g.pictures for g in some], share, columns, bank, bands)
+        yield rows_of("catalogue", ident, [g.pictures for g in some], share, columns, bank, bands)
 
 
 def _usable(
@@ -214,66 +195,6 @@ def _second_share(filters: Sequence[str], bands: Sequence[str]) -> Values:
         )
     at = np.array([_WAVELENGTH[band] for band in bands], np.float64)
     return np.clip((red - at) / (red - blue), 0, 1)
-
-
-def _keys(kind: str, ident: NDArray[np.integer], bank: PictureBank) -> NDArray[np.int64]:
-    """63-bit keys of galaxies: what all that is drawn of them belongs to, (n,)."""
-    mixed = keys.bits(np.asarray(ident, np.int64), seed=bank.seed, stream=f"source {kind}")
-    return (mixed >> np.uint64(1)).astype(np.int64)
-
-
-def _table(
-    kind: str,
-    ident: NDArray[np.integer],
-    pictures: Sequence[NDArray[np.float32]],
-    second_share: NDArray[np.floating],
-    columns: dict[str, Any],
-    bank: PictureBank,
-    bands: tuple[str, ...],
-) -> pa.Table:
-    """Rows of the bank; pictures are (layer, size, size) each."""
-    key = _keys(kind, ident, bank)
-    names = sorted(bank.split_shares)
-    shares = np.array([bank.split_shares[name] for name in names])
-    split = np.array(names)[keys.choice(key, shares, seed=bank.seed, stream="source split")]
-    bits = np.array([SPLIT_BITS[name] for name in split], np.int64)
-    has_second = np.array([len(layers) > 1 for layers in pictures])
-    first = np.stack([layers[0] for layers in pictures])[:, None]
-    second = np.stack([layers[-1] for layers in pictures])[:, None]
-    given = {
-        "source_id": (key & ~np.int64(3)) | bits,
-        "src_kind": [kind] * len(key),
-        "split": split.tolist(),
-        "ident": ident,
-        "pixels": pixels.encode(first),
-        "pixels_2": pixels.encode(second, valid=has_second),
-        **{f"second_share_{b}": second_share[:, i] for i, b in enumerate(bands)},
-        **columns,
-    }
-    schema = _schema(bank.picture_px, bands)
-    return pa.table([_column(given.get(f.name), f, len(key)) for f in schema], schema=schema)
-
-
-def _column(values: Any, field: pa.Field, n: int) -> pa.Array:
-    if values is None:
-        return pa.nulls(n, field.type)
-    if isinstance(values, pa.Array):
-        return values
-    if isinstance(values, np.ndarray):
-        return pa.array(values.astype(field.type.to_pandas_dtype()), field.type)
-    return pa.array(values, field.type, from_pandas=True)  # NaN: not known
-
-
-def _schema(size: int, bands: Sequence[str]) -> pa.Schema:
-    """The bank's schema with pixels of the width that they have."""
-    said = {"dtype": "float32", "shape": f"{size},{size}", "unit": ""}
-    fields = [
-        f.with_type(pa.binary(4 * size**2)).with_metadata({**f.metadata, **said})
-        if f.type == schemas.PIXELS
-        else f
-        for f in schemas.sources(bands)
-    ]
-    return pa.schema(fields)
 
 
 def _some(items: Iterator[T], count: int) -> Iterator[list[T]]:

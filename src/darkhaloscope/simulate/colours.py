@@ -16,6 +16,7 @@ from darkhaloscope.survey.lrg import lrg_variants
 
 FILTERS = ("g", "r", "i", "z", "w1", "w2")
 G, R, _, Z, W1, _ = range(6)  # columns
+EXTINCTION = np.array([3.214, 2.165, 1.592, 1.211, 0.184, 0.113])  # A / E(B-V), FILTERS, DR10
 
 _RED = {  # the red sequence at populations.RED_SEQUENCE_Z
     "g-r": np.array([0.75, 0.98, 1.35, 1.56, 1.79, 1.85, 1.83, 1.88, 1.92, 1.95, 1.95]),

@@ -7,10 +7,18 @@ from numpy.typing import NDArray
 from scipy.stats import poisson
 
 from darkhaloscope.core import keys
-from darkhaloscope.core.settings.base import Span
+from darkhaloscope.lensing.asked import Range
 
 Values = NDArray[np.float64]
 Rows = NDArray[np.void]  # a structured array; the fields are named where it is made
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A range that no setting states."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,7 @@ class Draws:
             self.ids, seed=self.seed, stream=f"simulate {stream}"
         )
 
-    def span(self, stream: str, span: Span) -> Values:
+    def span(self, stream: str, span: Range) -> Values:
         """Evenly over a span of the settings, shape (n,)."""
         return self.uniform(stream, span.low, span.high)
 
@@ -34,7 +42,7 @@ class Draws:
         """Normal about 0, shape (n,)."""
         return sigma * keys.normal(self.ids, seed=self.seed, stream=f"simulate {stream}")
 
-    def power(self, stream: str, span: Span, slope: float) -> Values:
+    def power(self, stream: str, span: Range, slope: float) -> Values:
         """Magnitudes whose number rises as 10^(slope m) over the span, shape (n,)."""
         low, high = 10.0 ** (slope * span.low), 10.0 ** (slope * span.high)
         return np.asarray(np.log10(low + (high - low) * self.uniform(stream)) / slope)

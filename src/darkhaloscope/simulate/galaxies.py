@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from darkhaloscope.core import keys
-from darkhaloscope.core.settings.simulate import SimulateConfig
 from darkhaloscope.lensing import cosmology
 from darkhaloscope.simulate import colours
+from darkhaloscope.simulate.asked import Brick, Population
 from darkhaloscope.simulate.draws import Draws, Rows, Values
-from darkhaloscope.simulate.sky import Brick
 
 GALAXY = np.dtype(
     [
@@ -61,7 +60,7 @@ def brickid_of(galaxy_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(galaxy_ids >> (_GROUP_BITS + 3), np.int64)
 
 
-def number(brick: Brick, per_deg2: float, config: SimulateConfig, what: str) -> int:
+def number(brick: Brick, per_deg2: float, config: Population, what: str) -> int:
     """Poisson number of things in a brick, at most what its ids can count."""
     draws = Draws(np.array([brick.brickid]), config.seed)
     return min(int(draws.count(f"n {what}", per_deg2 * brick.area_deg2)[0]), (1 << _GROUP_BITS) - 1)
@@ -74,7 +73,7 @@ def place(draws: Draws, brick: Brick, what: str) -> tuple[Values, Values]:
     return draws.uniform(f"{what} ra", brick.ra1, brick.ra2), dec
 
 
-def targets(brick: Brick, config: SimulateConfig, forced: Mapping[int, str]) -> Rows:
+def targets(brick: Brick, config: Population, forced: Mapping[int, str]) -> Rows:
     """The targets that a brick owns; `forced` gives the kind of some, by id."""
     draws = Draws(
         ids(brick, TARGET, number(brick, config.lrg_per_deg2, config, "targets")), config.seed
@@ -90,9 +89,17 @@ def targets(brick: Brick, config: SimulateConfig, forced: Mapping[int, str]) -> 
     return table[_not_crowded(table)]
 
 
-def _kinds(draws: Draws, config: SimulateConfig, forced: Mapping[int, str]) -> NDArray[np.str_]:
-    rates = config.rates.model_dump()
-    others = np.array([rates[kind] for kind in TARGETS[1:]])
+def early_types(ids: NDArray[np.int64], config: Population) -> Rows:
+    """Early types of given ids, (n,), at position 0, 0: whoever draws no bricks places them."""
+    draws = Draws(ids, config.seed)
+    table = np.zeros(len(ids), GALAXY)
+    table["id"], table["kind"] = ids, "early"
+    table["phi"] = draws.uniform("target phi", 0, np.pi)
+    return _early_types(table, draws, config)
+
+
+def _kinds(draws: Draws, config: Population, forced: Mapping[int, str]) -> NDArray[np.str_]:
+    others = np.array([getattr(config.rates, kind) for kind in TARGETS[1:]])
     shares = np.concatenate([[1 - others.sum()], others])
     drawn = np.array(TARGETS)[
         keys.choice(draws.ids, shares, seed=config.seed, stream="simulate target kind")
@@ -102,7 +109,7 @@ def _kinds(draws: Draws, config: SimulateConfig, forced: Mapping[int, str]) -> N
     return drawn
 
 
-def _early_types(table: Rows, draws: Draws, config: SimulateConfig) -> Rows:
+def _early_types(table: Rows, draws: Draws, config: Population) -> Rows:
     """Early types of the given ids, positions, kinds and angles; those of a ring or merger too."""
     table["z"], table["mag_abs_r"], table["mag"] = _photometry(draws, "early")
     brighter = -(table["mag_abs_r"] + 21.15)
@@ -120,7 +127,7 @@ def _early_types(table: Rows, draws: Draws, config: SimulateConfig) -> Rows:
     return table
 
 
-def _discs(table: Rows, draws: Draws, config: SimulateConfig) -> Rows:
+def _discs(table: Rows, draws: Draws, config: Population) -> Rows:
     """Disc galaxies: an exponential disc, by its kind more or less inclined, and a red bulge."""
     table["z"], table["mag_abs_r"], table["mag"] = _photometry(draws, "disc")
     table["bulge"] = _bulge_and_disc(table["z"], np.zeros(len(table)), draws)[1]

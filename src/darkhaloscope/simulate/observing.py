@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from darkhaloscope.core import units
 from darkhaloscope.core.settings.simulate import PIXEL_SCALE_ARCSEC, SimulateConfig
-from darkhaloscope.simulate.colours import FILTERS
+from darkhaloscope.simulate.colours import EXTINCTION, FILTERS
 from darkhaloscope.simulate.draws import Draws, Values, generator
 from darkhaloscope.simulate.sky import Brick
-
-EXTINCTION = np.array([3.214, 2.165, 1.592, 1.211, 0.184, 0.113])  # A / E(B-V), FILTERS, DR10
 
 # bits of the coadds' maskbits (https://www.legacysurvey.org/dr10/bitmasks)
 NPRIMARY, BRIGHT, MEDIUM = 0x1, 0x2, 0x800

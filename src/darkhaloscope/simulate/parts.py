@@ -6,34 +6,21 @@ galaxy is a disc and a red bulge; of a spiral's disc a good part
 is left to the arms.
 """
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import gamma, gammainc, gammaincinv
+from scipy.special import gamma, gammaincinv
 
 from darkhaloscope.core.settings.simulate import PIXEL_SCALE_ARCSEC
 from darkhaloscope.core.units import moffat_alpha_from_psfsize
-from darkhaloscope.simulate.draws import Draws, Rows, Values
+from darkhaloscope.simulate import components
+from darkhaloscope.simulate.draws import Rows, Values
 from darkhaloscope.simulate.observing import Conditions
 
 STAMP_SIZES = (24, 48, 96, 160, 256)
 ARMS_SHARE = np.array(
     [0.65, 0.45, 0.40, 0.36, 0.0, 0.0]
 )  # of a spiral's disc, FILTERS: arms are blue
-INTRACLUSTER_SHARE = 0.15  # of the galaxy's flux, on top of it
 _EDGE_SIGMA = 0.1  # a stamp ends where its light is below this share of the sky's noise
-_INNER_N, _OUTER_N, _OUTER_WIDER = 3.0, 1.5, 2.5
-
-
-def part_dtype(n_bands: int) -> np.dtype[Any]:
-    """Fields of one Sersic profile: positions in pixels, sizes in arcsec, flux in nmgy by band."""
-    names = ("x", "y", "r_eff", "n", "q", "phi")
-    return np.dtype(
-        [("id", "i8"), *[(n, "f8") for n in names], ("flux", "f8", (n_bands,)), ("size", "i4")]
-    )
 
 
 def profiles(galaxies: Rows, x: Values, y: Values, seen: Conditions, seed: int) -> Rows:
@@ -47,7 +34,7 @@ def profiles(galaxies: Rows, x: Values, y: Values, seen: Conditions, seed: int) 
         seed: The sky's.
     """
     kept = galaxies["kind"] != "star"
-    base = np.zeros(kept.sum(), part_dtype(len(seen.bands)))
+    base = np.zeros(kept.sum(), components.part_dtype(len(seen.bands)))
     galaxies = galaxies[kept]
     for name in ("id", "r_eff", "n", "q", "phi"):
         base[name] = galaxies[name]
@@ -55,42 +42,12 @@ def profiles(galaxies: Rows, x: Values, y: Values, seen: Conditions, seed: int) 
     has_bulge = galaxies["bulge"].max(axis=1, initial=0) > 0
     plain = ~has_bulge & ~galaxies["has_twist"]
     parts = [base[plain]]
-    parts += _twisted(base[galaxies["has_twist"]], seed)
+    parts += components.twisted(base[galaxies["has_twist"]], seed)
     parts += _disc_and_bulge(base[has_bulge], galaxies[has_bulge], seen)
-    parts.append(_intracluster(base[galaxies["has_intracluster"]]))
+    parts.append(components.intracluster(base[galaxies["has_intracluster"]]))
     table = np.concatenate(parts)
     table["size"] = stamp_size(table, seen)
     return table
-
-
-def _twisted(base: Rows, seed: int) -> list[Rows]:
-    """An inner and an outer half whose sum has the galaxy's half-light radius."""
-    draws, scale = Draws(base["id"], seed), _twist_scale()
-    turn = draws.normal("twist angle", np.radians(20))
-    inner, outer = base.copy(), base.copy()
-    inner["flux"] *= 0.5
-    outer["flux"] *= 0.5
-    inner["n"], outer["n"] = _INNER_N, _OUTER_N
-    inner["r_eff"] *= scale
-    outer["r_eff"] *= scale * _OUTER_WIDER
-    inner["q"] = (base["q"] + 0.08).clip(0.3, 1.0)
-    outer["q"] = (base["q"] - 0.08).clip(0.3, 1.0)
-    inner["phi"] -= turn / 2
-    outer["phi"] += turn / 2
-    return [inner, outer]
-
-
-@cache
-def _twist_scale() -> float:
-    """Inner half-light radius in units of the sum's, both halves round."""
-
-    def share(inner: float) -> float:
-        def within(n: float, r_eff: float) -> float:
-            return float(gammainc(2 * n, gammaincinv(2 * n, 0.5) * r_eff ** (-1 / n)))
-
-        return (within(_INNER_N, inner) + within(_OUTER_N, inner * _OUTER_WIDER)) / 2 - 0.5
-
-    return float(brentq(share, 0.1, 1.0))
 
 
 def _disc_and_bulge(base: Rows, galaxies: Rows, seen: Conditions) -> list[Rows]:
@@ -104,13 +61,6 @@ def _disc_and_bulge(base: Rows, galaxies: Rows, seen: Conditions) -> list[Rows]:
     bulge["r_eff"] = (0.3 * base["r_eff"] / np.sqrt(base["q"])).clip(0.1, 0.8)
     bulge["q"] = np.maximum(base["q"], 0.65)
     return [disc, bulge]
-
-
-def _intracluster(base: Rows) -> Rows:
-    halo = base.copy()
-    halo["flux"] *= INTRACLUSTER_SHARE
-    halo["r_eff"], halo["n"], halo["q"] = base["r_eff"] * 5, 1.0, (base["q"] - 0.1).clip(0.4, 1)
-    return halo
 
 
 def stamp_size(parts: Rows, seen: Conditions) -> NDArray[np.int32]:

@@ -4,12 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkhaloscope.core import keys
-from darkhaloscope.core.settings.base import Span
-from darkhaloscope.core.settings.simulate import SimulateConfig
 from darkhaloscope.simulate import colours
-from darkhaloscope.simulate.draws import Draws, Rows
+from darkhaloscope.simulate.asked import Brick, Population
+from darkhaloscope.simulate.draws import Draws, Ends, Rows
 from darkhaloscope.simulate.galaxies import FIELD, GALAXY, STAR, ids, number, place
-from darkhaloscope.simulate.sky import Brick
 
 _COUNTS_SLOPE = 0.35  # of log10 N(r) between r 19 and 24
 _COUNTS_LIMIT = 22.5
@@ -17,7 +15,7 @@ _SATELLITE_REACH_ARCSEC = 15.0
 _SATELLITE_MAG_Z = 23.0
 
 
-def satellites(targets: Rows, config: SimulateConfig) -> Rows:
+def satellites(targets: Rows, config: Population) -> Rows:
     """Red satellites of early types, at their redshift, within 15 arcsec.
 
     Their number grows with the host's light and their surface density falls as 1 / R, both as of
@@ -30,7 +28,7 @@ def satellites(targets: Rows, config: SimulateConfig) -> Rows:
     table, host, draws = _attached(hosts, n_each, "satellite", config.seed)
     radius = draws.uniform("satellite radius", 1.5, _SATELLITE_REACH_ARCSEC)
     _shift(table, host, radius, draws.uniform("satellite angle", 0, 2 * np.pi))
-    below = draws.power("satellite mag", Span(low=0.7, high=5.0), 0.25)
+    below = draws.power("satellite mag", Ends(0.7, 5.0), 0.25)
     mag_z = host["mag"][:, colours.Z] + below
     table["mag"] = colours.red_sequence(mag_z, host["z"], draws)
     table["mag_abs_r"] = host["mag_abs_r"] + below
@@ -39,7 +37,7 @@ def satellites(targets: Rows, config: SimulateConfig) -> Rows:
     return table[mag_z < _SATELLITE_MAG_Z]
 
 
-def second_nuclei(targets: Rows, config: SimulateConfig) -> Rows:
+def second_nuclei(targets: Rows, config: Population) -> Rows:
     """The other galaxy of a merger: 0 to 1.5 mag fainter, 1 to 3 arcsec away."""
     hosts = targets[targets["kind"] == "merger"]
     table, host, draws = _attached(hosts, np.ones(len(hosts), np.int64), "nucleus", config.seed)
@@ -57,20 +55,56 @@ def second_nuclei(targets: Rows, config: SimulateConfig) -> Rows:
     return table
 
 
-def field_galaxies(brick: Brick, config: SimulateConfig) -> Rows:
+def field_galaxies(brick: Brick, config: Population) -> Rows:
     """Unrelated galaxies by the counts: they also make the natural blue companions of targets.
 
     Sizes fall from 1.2 arcsec at r 19 to 0.3 at r 24.5, with a scatter of 0.18 dex, as of galaxies
     in COSMOS (Leauthaud et al. 2007, ApJS 172, 219), rounded.
     """
+    draws = Draws(
+        ids(brick, FIELD, number(brick, field_per_deg2(config), config, "field")), config.seed
+    )
+    table = _field_rows(draws, config)
+    table["ra"], table["dec"] = place(draws, brick, "field")
+    return table
+
+
+def field_around(hosts: Rows, config: Population, *, half_width_arcsec: float) -> Rows:
+    """Unrelated galaxies in a square about each host; `host` is its id."""
+    area_deg2 = (2 * half_width_arcsec / 3600) ** 2
+    return _around(hosts, config, "field", field_per_deg2(config) * area_deg2, half_width_arcsec)
+
+
+def stars_around(hosts: Rows, config: Population, *, half_width_arcsec: float) -> Rows:
+    """Stars in a square about each host; `host` is its id."""
+    area_deg2 = (2 * half_width_arcsec / 3600) ** 2
+    return _around(hosts, config, "star", config.stars_per_deg2 * area_deg2, half_width_arcsec)
+
+
+def _around(
+    hosts: Rows, config: Population, kind: str, mean: float, half_width_arcsec: float
+) -> Rows:
+    n_each = Draws(hosts["id"], config.seed).count(f"n {kind} around", np.full(len(hosts), mean))
+    _, host, draws = _attached(hosts, n_each, kind, config.seed)
+    table = _field_rows(draws, config) if kind == "field" else _star_rows(draws, config)
+    table["host"] = host["id"]
+    for axis in ("ra", "dec"):
+        offset = draws.uniform(f"{kind} {axis} around", -half_width_arcsec, half_width_arcsec)
+        table[axis] = host[axis] + offset / 3600
+    return table
+
+
+def field_per_deg2(config: Population) -> float:
+    """Galaxies per square degree over the whole span of magnitudes."""
     span = config.galaxy_mag_r
     limit, low, high = 10 ** (_COUNTS_SLOPE * np.array([_COUNTS_LIMIT, span.low, span.high]))
-    per_deg2 = config.galaxies_per_deg2 * (high - low) / (limit - low)
-    draws = Draws(ids(brick, FIELD, number(brick, per_deg2, config, "field")), config.seed)
+    return float(config.galaxies_per_deg2 * (high - low) / (limit - low))
+
+
+def _field_rows(draws: Draws, config: Population) -> Rows:
     table = np.zeros(len(draws.ids), GALAXY)
     table["id"], table["kind"] = draws.ids, "field"
-    table["ra"], table["dec"] = place(draws, brick, "field")
-    mag_r = draws.power("field mag", span, _COUNTS_SLOPE)
+    mag_r = draws.power("field mag", config.galaxy_mag_r, _COUNTS_SLOPE)
     table["mag"] = colours.field(mag_r, draws)
     size = 0.60 * 10 ** (-0.10 * (mag_r - 22) + draws.normal("field r_eff", 0.18))
     table["r_eff"] = size.clip(0.12, 3.0)
@@ -82,14 +116,19 @@ def field_galaxies(brick: Brick, config: SimulateConfig) -> Rows:
     return table
 
 
-def stars(brick: Brick, config: SimulateConfig) -> Rows:
+def stars(brick: Brick, config: Population) -> Rows:
     """Stars: points, their number rising as 10^(0.2 m)."""
     draws = Draws(
         ids(brick, STAR, number(brick, config.stars_per_deg2, config, "stars")), config.seed
     )
+    table = _star_rows(draws, config)
+    table["ra"], table["dec"] = place(draws, brick, "star")
+    return table
+
+
+def _star_rows(draws: Draws, config: Population) -> Rows:
     table = np.zeros(len(draws.ids), GALAXY)
     table["id"], table["kind"] = draws.ids, "star"
-    table["ra"], table["dec"] = place(draws, brick, "star")
     table["mag"] = colours.star(draws.power("star mag", config.star_mag_r, 0.2), draws)
     table["q"] = 1.0
     return table
