@@ -190,7 +190,7 @@ def manifest(n: int, **columns: object) -> pa.Table:
 def saved_model(folder: Path, **changes: object) -> Path:
     """A small network with random weights, saved for 16 px stamps in `BANDS`.
 
-    With `classes` it tells kinds apart.
+    With `classes` it tells kinds apart; with `inputs` it is told numbers, and heeds them.
     """
     about = {
         "network": "small",
@@ -208,7 +208,10 @@ def saved_model(folder: Path, **changes: object) -> Path:
         bands=len(about["bands"]),  # type: ignore[arg-type]
         seed=3,
         outputs=max(1, len(about.get("classes", ()))),  # type: ignore[arg-type]
+        inputs=len(about.get("inputs", ())),  # type: ignore[arg-type]
     )
+    if made.told is not None:  # a new network heeds none of them
+        torch.nn.init.normal_(made.told.layers[-1].weight, generator=torch.manual_seed(4))  # type: ignore[arg-type]
     weights = made.state_dict()
     saved.save(folder, saved.Description(**about), weights, weights)  # type: ignore[arg-type]
     return folder

@@ -12,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ml_builders import NORMALISE, blobs, rows, training, validation
+from ml_builders import NORMALISE, blobs, rows, same, training, validation
 
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.ml.batches import Crew, Drawn, Fixed, Plan, ahead, crew_of, cut, together
+from darkhaloscope.ml.levers import Curriculum
 
 KINDS = np.array((["lens"] * 300) + (["control"] * 100) + (["ring"] * 20))
 IDS = np.arange(len(KINDS), dtype=np.int64) * 31 + 7
@@ -139,6 +140,32 @@ def test_weights_and_kinds_go_with_their_stamps() -> None:
     held = next(iter(replace(validation(), classes=("lens", "ring")).batches(0)))
     assert held.classes.tolist() == [0, -1] * 4
     assert bool((held.weights == 1).all())
+
+
+@pytest.mark.parametrize("by_turns", [0, 2])
+def test_a_curriculum_knows_the_step_of_every_batch(by_turns: int) -> None:
+    table = rows(20)
+    ratio = pa.array(np.linspace(0.0, 2.0, 20), pa.float32())
+    table = table.append_column("theta_e_over_fwhm_r", ratio)
+    plan_ = plan(epoch_stamps=40, batch_size=4, mix={"lens": 0.5, "control": 0.5})
+    curriculum = Curriculum(2.0, 0.0, steps=15)
+    weights = np.full(20, 0.5, np.float32)
+    source = Drawn(
+        table, same, cut(blobs(), 16), plan_, NORMALISE, Crew(by_turns=by_turns), weights,
+        curriculum=curriculum,
+    )  # fmt: skip
+    step, least = 0, []
+    for epoch in (0, 1):
+        for batch in source.batches(epoch):
+            at = batch.stamp_ids - 1
+            is_hard = ratio.to_numpy()[at] < 2.0 * max(1 - step / 15, 0)
+            expected = np.where(is_hard & (batch.labels.numpy() == 1), 0, 0.5)
+            np.testing.assert_array_equal(batch.weights.numpy(), expected.astype(np.float32))
+            least.append(float(batch.weights.min()))
+            step += 1
+    assert step == 20
+    assert min(least[:5]) == 0
+    assert least[15:] == [0.5] * 5
 
 
 def test_validation_gives_every_stamp_once_unmoved_and_in_order() -> None:

@@ -44,6 +44,13 @@ def test_a_constant_rate_stays_after_the_warm_up() -> None:
     assert [plan.rate(step, 10) for step in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
 
 
+def test_a_final_decay_stays_for_four_fifths_and_ends_at_nothing() -> None:
+    plan = recipe(warmup_steps=3, schedule="final_decay")
+    rates = [plan.rate(step, 100) for step in (0, 3, 50, 80, 85, 95, 100)]
+    expected = [0.25, 1, 1, 1, 0.5, 1 - math.sqrt(0.75), 0]
+    assert rates == pytest.approx(expected, abs=1e-9)
+
+
 def test_the_best_epoch_is_the_first_of_equals_by_what_is_watched() -> None:
     history = epochs([0.5, 0.3, 0.3, 0.4], [0.1, 0.2, 0.6, 0.6])
     history[3] = replace(history[3], val_auroc=0.7)

@@ -51,14 +51,64 @@ def test_a_model_of_the_first_format_still_loads(tmp_path: Path) -> None:
     expected = saved.load(saved_model(tmp_path)).logits(PIXELS, SKY)
     path = tmp_path / "model.json"
     stated = json.loads(path.read_text())
-    del stated["classes"]
+    del stated["classes"], stated["inputs"]
     path.write_text(json.dumps({**stated, "format": 1}))
     model = saved.load(tmp_path)
-    assert model.description.classes == ()
+    assert model.description.classes == model.description.inputs == ()
     assert torch.equal(model.logits(PIXELS, SKY), expected)
 
 
-@pytest.mark.parametrize(("name", "width"), [("small", 128), ("resnet18", 512)])
+def test_a_model_of_the_second_format_still_loads(tmp_path: Path) -> None:
+    expected = saved.load(saved_model(tmp_path, classes=CLASSES)).logits(PIXELS, SKY)
+    path = tmp_path / "model.json"
+    stated = json.loads(path.read_text())
+    del stated["inputs"]
+    path.write_text(json.dumps({**stated, "format": 2}))
+    model = saved.load(tmp_path)
+    assert (model.description.classes, model.description.inputs) == (CLASSES, ())
+    assert torch.equal(model.logits(PIXELS, SKY), expected)
+
+
+INPUTS = ("psf_fwhm_g_arcsec", "depth_r_mag")
+EXTRA = torch.tensor([[1.0, 23.5], [1.1, 24.0], [1.2, 24.5], [1.3, 23.0], [1.0, 25.0]])
+
+
+def test_what_a_network_is_told_travels_with_it(tmp_path: Path) -> None:
+    model = saved.load(saved_model(tmp_path, inputs=INPUTS, classes=CLASSES))
+    assert model.description.inputs == INPUTS
+    told = (EXTRA - torch.tensor([1.1, 23.8])) / torch.tensor([0.2, 0.8])
+    with torch.inference_mode():
+        expected = model.network(NORMALISE(PIXELS, SKY), told).log_softmax(1)
+    torch.testing.assert_close(model.kinds(PIXELS, SKY, EXTRA), expected, rtol=0, atol=1e-5)
+    moved = EXTRA + torch.tensor([0.1, 0.0])
+    for see in (model.logits, model.kinds, model.features):
+        assert not torch.allclose(see(PIXELS, SKY, EXTRA), see(PIXELS, SKY, moved), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("extra", "fault"),
+    [
+        (None, r"is told psf_fwhm_g_arcsec, depth_r_mag: shape \(5, 2\).*and got nothing"),
+        (EXTRA[:, :1], r"got numbers of shape \(5, 1\)"),
+        (EXTRA[:4], r"got numbers of shape \(4, 2\)"),
+        (EXTRA / (EXTRA != 24.5), "depth_r_mag is not finite in rows 2 of the batch"),
+    ],
+)
+def test_a_network_that_is_told_anything_else_refuses(
+    tmp_path: Path, extra: torch.Tensor | None, fault: str
+) -> None:
+    model = saved.load(saved_model(tmp_path, inputs=INPUTS))
+    for see in (model.logits, model.features):
+        with pytest.raises(DataError, match=fault):
+            see(PIXELS, SKY, extra)
+
+
+def test_a_network_that_is_told_nothing_refuses_numbers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="told nothing beside the pixels, and got numbers"):
+        saved.load(saved_model(tmp_path)).logits(PIXELS, SKY, EXTRA)
+
+
+@pytest.mark.parametrize(("name", "width"), [("small", 128), ("compact", 128), ("resnet18", 512)])
 def test_features_are_what_the_last_layer_sees(tmp_path: Path, name: str, width: int) -> None:
     weights = networks.make(name, bands=2, seed=4, outputs=3).state_dict()
     about = saved.load(saved_model(tmp_path)).description
@@ -130,7 +180,7 @@ def test_a_pixel_that_is_not_finite_is_named_not_scored(tmp_path: Path) -> None:
 def test_weights_are_no_pickle_and_the_description_is_plain_json(tmp_path: Path) -> None:
     folder = saved_model(tmp_path, normalisation=Normalisation("first_run", (1.0, 1.0)))
     stated = json.loads((folder / "model.json").read_text())
-    assert stated["format"] == 2
+    assert stated["format"] == 3
     assert stated["bands"] == ["g", "r"]
     assert stated["normalisation"] == {"name": "first_run", "softening_nmgy": [1.0, 1.0]}
     assert (folder / "model.safetensors").read_bytes()[8:9] == b"{"
@@ -149,9 +199,10 @@ def test_the_weights_of_the_last_epoch_can_be_asked_for(tmp_path: Path) -> None:
     [
         ("model.json", None, "cannot be read"),
         ("model.json", "{", "cannot be read"),
-        ("model.json", '{"format": 3}', "format 3; this version reads formats 1 and 2"),
+        ("model.json", '{"format": 4}', "format 4; this version reads formats 1, 2 and 3"),
         ("model.json", '{"format": 1, "network": "small"}', "lacks a field"),
         ("model.json", '{"format": 2, "network": "small"}', "lacks a field"),
+        ("model.json", '{"format": 3, "network": "small"}', "lacks a field"),
         ("model.safetensors", None, "cannot be read"),
         ("model.safetensors", "short", "cannot be read"),
     ],

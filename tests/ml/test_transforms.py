@@ -24,6 +24,16 @@ def test_asinh_subtracts_the_sky_and_divides_by_the_softening_of_its_band() -> N
     assert got.flatten().tolist() == pytest.approx([math.asinh(4.0), math.asinh(-6.0)], rel=1e-6)
 
 
+def test_sqrt_keeps_the_sign_and_is_symmetric_about_the_sky() -> None:
+    pixels = torch.tensor([[[[0.05, 0.01, -0.03]], [[-0.16, 0.02, 0.2]]]])
+    got = Normalisation("sqrt", (0.01, 0.02))(pixels, torch.tensor([[0.01, 0.02]]))
+    expected = [2.0, 0.0, -2.0, -3.0, 0.0, 3.0]
+    assert got.flatten().tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert Normalisation("sqrt", (1.0,))(
+        torch.full((1, 1, 1, 1), torch.nan), torch.zeros(1, 1)
+    ).isnan()
+
+
 def test_asinh_is_accurate_from_the_noise_to_the_brightest_star() -> None:
     fluxes = np.concatenate([[0.0], np.geomspace(1e-9, 1e6, 500)])
     fluxes = np.concatenate([-fluxes, fluxes]).astype(np.float32)

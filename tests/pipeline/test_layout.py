@@ -118,12 +118,14 @@ def test_the_sky_is_every_tile(layout: Layout) -> None:
 
 def test_scores_of_the_sky_read_cutouts_and_those_of_a_set_read_stamps(layout: Layout) -> None:
     scores = stage_named("scores")
-    wanted = {i.table: i for i in scores.inputs}
+    wanted = {i.parameter: i for i in scores.inputs}
     sky, test = (f"small/round=0/set={name}/tile=32-12" for name in ("sky", "test"))
     assert layout.inputs(scores, wanted["cutouts"], sky) == [
         "/runs/demo/cutouts/tile=32-12.parquet"
     ]
     assert layout.inputs(scores, wanted["cutouts"], test) == []
+    assert layout.inputs(scores, wanted["hosts"], sky) == []
+    assert layout.inputs(scores, wanted["hosts"], test) == ["/runs/demo/cutouts/tile=32-12.parquet"]
     assert layout.inputs(scores, wanted["stamps"], sky) == []
     assert layout.inputs(scores, wanted["model"], sky) == ["/runs/demo/model/small/round=0"]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from darkhaloscope.core.settings.scores import ScoresConfig
 from darkhaloscope.data.pixels import Layout, encode
 from darkhaloscope.ml import fresh, manifesting, pixel_table, saved
 from darkhaloscope.ml.batches import Drawn
+from darkhaloscope.ml.levers import Curriculum
 from darkhaloscope.ml.pixel_table import Raw
 from darkhaloscope.ml.transforms import Augmentation
 from darkhaloscope.stages import model, scores
@@ -170,6 +171,102 @@ def test_the_published_folder_can_be_scored_and_says_what_it_is(tmp_path: Path) 
         stamps=whole.append_column(field, encoded),
     )
     assert np.isfinite(scored["logit"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("data", ["cutouts", "stamps"])
+def test_what_a_network_is_told_is_published_and_is_that_of_each_rows_galaxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    made, _ = tables()
+    n = made["cutouts"].num_rows
+    fwhm = pa.array(np.linspace(0.9, 1.3, n), pa.float32())
+    at = made["cutouts"].schema.get_field_index("psf_fwhm_g_arcsec")
+    cutouts = made["cutouts"].set_column(at, "psf_fwhm_g_arcsec", fwhm)
+    held = pa.array(np.resize(cutouts["target_id"].to_numpy(), made["stamps"].num_rows))
+    at = made["stamps"].schema.get_field_index("target_id")
+    stamps = made["stamps"].set_column(at, "target_id", held)
+    names = ["depth_r_mag", "psf_fwhm_g_arcsec"]
+    mix = {"lens": 0.5, "control": 0.5}
+    settings = config(inputs=names, data=data, mix=mix, max_epochs=1)
+    changed = {"cutouts": cutouts, "stamps": stamps}
+    published, _ = trained(tmp_path / "whole", settings, **changed)
+    assert saved.load(published).description.inputs == tuple(names)
+    source = batches_of(tmp_path / "seen", monkeypatch, settings, **changed)
+    known = (source.rows["stamp_id"].to_pylist(), source.rows["target_id"].to_pylist())
+    galaxy = dict(zip(*known, strict=True))
+    of = dict(zip(cutouts["target_id"].to_pylist(), fwhm.to_pylist(), strict=True))
+    compared = 0
+    for batch in source.batches(0):
+        assert batch.extra is not None
+        assert batch.extra[:, 0].tolist() == pytest.approx([0.25] * 8, abs=1e-5)
+        for stamp, told in zip(batch.stamp_ids.tolist(), batch.extra[:, 1].tolist(), strict=True):
+            if stamp in galaxy:  # taken again, it is another injection of another id
+                assert told == pytest.approx((of[galaxy[stamp]] - 1.1) / 0.2, abs=1e-5)
+                compared += 1
+    assert compared >= 8
+
+
+def test_levers_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caught: list[Any] = []
+
+    def kept(*args: Any, **kwargs: Any) -> None:
+        caught.append((args[1], kwargs["recipe"]))
+        raise Seen
+
+    monkeypatch.setattr(model, "fit", kept)
+    levers: list[dict[str, Any]] = [
+        {},
+        {"loss": "focal", "focal_gamma": 1.5},
+        {"loss": "class_balanced", "balance_beta": 0.9},
+        {"tail_weight": 0.5, "tail_share": 0.1},
+        {"curriculum": {"theta_e_over_fwhm_r": 1.5, "arc_snr": 60.0, "share": 0.5}},
+        {"schedule": "final_decay"},
+    ]
+    for number, lever in enumerate(levers):
+        with pytest.raises(Seen):
+            trained(tmp_path / str(number), config(**lever))
+    recipes = [recipe for _, recipe in caught]
+    plain = recipes[0]
+    assert (plain.loss, plain.tail_weight, caught[0][0].curriculum) == ("cross_entropy", 0, None)
+    assert (recipes[1].loss, recipes[1].focal_gamma) == ("focal", 1.5)
+    assert recipes[2] == replace(plain, loss="class_balanced")
+    assert recipes[3] == replace(plain, tail_weight=0.5, tail_share=0.1)
+    assert recipes[4] == plain
+    assert recipes[5] == replace(plain, schedule="final_decay")
+    assert caught[4][0].curriculum == Curriculum(1.5, 60.0, steps=2)  # of 2 epochs of 2 steps
+    assert set(caught[0][0].weights.tolist()) == {1.0}
+    kinds = np.array(caught[2][0].rows["kind"].to_pylist())
+    by_kind = {kind: set(caught[2][0].weights[kinds == kind].tolist()) for kind in config().mix}
+    lens, other = (next(iter(by_kind[kind])) for kind in ("lens", "companion"))
+    assert {kind: len(found) for kind, found in by_kind.items()} == dict.fromkeys(config().mix, 1)
+    assert other / lens == pytest.approx((1 - 0.9**8) / (1 - 0.9**4), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "lever",
+    [
+        {"loss": "focal"},
+        {"focal_gamma": 2.0},
+        {"loss": "focal", "focal_gamma": 2.0, "balance_beta": 0.9},
+        {"loss": "class_balanced"},
+        {"tail_weight": 1.0},
+        {"tail_share": 0.1},
+    ],
+)
+def test_a_lever_without_its_number_or_the_other_way_round_is_refused(
+    lever: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError, match=r"is given with .*, and with that alone"):
+        config(**lever)
+
+
+def test_only_allowed_inputs_are_taken() -> None:
+    allowed = "allowed are psf_fwhm_g_arcsec, .*depth_z_mag"
+    for name in ("mag_r", "ra_deg", "psf_fwhm_i_arcsec", "noise_g_nmgy"):
+        with pytest.raises(ValidationError, match=rf"inputs names \['{name}'\]; {allowed}"):
+            config(inputs=["depth_r_mag", name])
+    with pytest.raises(ValidationError, match="names one twice"):
+        config(inputs=["depth_r_mag", "depth_r_mag"])
 
 
 def test_only_train_galaxies_are_trained_on_and_pixels_are_read_once(tmp_path: Path) -> None:

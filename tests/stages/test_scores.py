@@ -49,6 +49,41 @@ def test_a_network_that_tells_kinds_apart_is_scored_by_its_lens(tmp_path: Path) 
     np.testing.assert_allclose(found, np.log(p / (1 - p)), atol=1e-4)
 
 
+def with_depth(table: pa.Table, depth: np.ndarray) -> pa.Table:
+    at = table.schema.get_field_index("depth_r_mag")
+    return table.set_column(at, "depth_r_mag", pa.array(depth, pa.float32()))
+
+
+def test_what_a_network_is_told_is_that_of_each_rows_galaxy(tmp_path: Path) -> None:
+    model = TrainedModel("demo", saved_model(tmp_path, inputs=("depth_r_mag",)))
+    depth = np.array([23.0, 23.5, 24.0, 24.5], np.float32)
+    table, hosts = stamps(4), with_depth(cutouts(4), depth)
+    pixels = np.stack([np.frombuffer(stamp, np.float32) for stamp in table["pixels"].to_pylist()])
+    sky = np.stack([table[f"sky_median_{b}_nmgy"].to_numpy() for b in BANDS], 1)
+    seen = (pixels.reshape(4, 2, 16, 16), sky, depth[:, None])
+    expected = saved.load(model.folder).logits(*(torch.from_numpy(values) for values in seen))
+    shuffled = hosts.take([2, 0, 3, 1])
+    found = scored(model, 3, stamps=table, hosts=shuffled)["logit"].to_numpy()
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    centre = encode(np.ascontiguousarray(noise(4, 24)[:, :, 4:20, 4:20]))
+    as_stamps = scored(model, stamps=stamps(4, pixels=centre), hosts=hosts)
+    sky_scores = scored(model, 3, manifest=manifest(4), cutouts=shuffled)
+    np.testing.assert_allclose(
+        sky_scores["logit"].to_numpy(), as_stamps["logit"].to_numpy(), atol=1e-5
+    )
+    other = scored(model, stamps=table, hosts=with_depth(hosts, depth[::-1].copy()))
+    assert np.abs(other["logit"].to_numpy() - found).min() > 1e-4
+
+
+def test_a_galaxy_that_lacks_what_the_network_is_told_is_named(tmp_path: Path) -> None:
+    model = TrainedModel("demo", saved_model(tmp_path, inputs=("depth_r_mag",)))
+    hosts = with_depth(cutouts(4), np.array([23, np.nan, 24, 24]))
+    with pytest.raises(DataError, match=r"1 of 4 rows lack .*depth_r_mag.*target_id 102\)"):
+        scored(model, stamps=stamps(4), hosts=hosts)
+    with pytest.raises(DataError, match="told depth_r_mag, and scores got no cutouts"):
+        scored(model, stamps=stamps(4))
+
+
 def test_the_order_of_rows_changes_no_logit(model: TrainedModel) -> None:
     whole = scored(model, stamps=stamps(10))
     order = np.array([7, 2, 9, 0, 1, 3, 8, 4, 6, 5])
@@ -123,7 +158,7 @@ def test_a_gpu_gives_the_same_logits(model: TrainedModel) -> None:
 
 
 def test_what_the_stage_reads_is_enough_for_it(model: TrainedModel) -> None:
-    read = {i.table: i.schema(BANDS).names for i in scores.STAGE.inputs}
+    read = {i.parameter: i.schema(BANDS).names for i in scores.STAGE.inputs}
     whole = scored(model, stamps=stamps(4))
     assert scored(model, stamps=stamps(4).select(read["stamps"])).equals(whole)
     tables = {"manifest": manifest(4), "cutouts": cutouts(4)}

@@ -111,8 +111,8 @@ def training_set(galaxies: int, *, steps: int, device: Device) -> TrainingSet:
     softening = tuple(model["softening_nmgy"][band] for band in bands)
     normalise = Normalisation(model["normalisation"], softening)
     recipe = Recipe(
-        **{name: model[name] for name in Recipe.__dataclass_fields__ if name != "max_epochs"},
-        max_epochs=1,
+        **{name: model[name] for name in Recipe.__dataclass_fields__ if name in model}
+        | {"max_epochs": 1},
     )
     seen = Fixed(rows[: plan.batch_size], injections.make, plan.batch_size, plan.size_px, normalise)
     return TrainingSet(

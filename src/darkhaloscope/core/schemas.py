@@ -53,6 +53,12 @@ MINED = "mined"  # trained on beside the kinds: a target as observed that a netw
 SPLITS = ("train", "val", "calib", "test", "guard")
 ARC_APERTURES_ARCSEC = {"1p0": 1.0, "1p5": 1.5, "2p0": 2.0, "3p5": 3.5}  # four of the survey's
 FILE_KINDS = ("image", "invvar", "psfsize", "nexp", "maskbits", "psf", "ccds")
+EXTRA_INPUTS = ("psf_fwhm_{b}_arcsec", "psf_nea_{b}_arcsec", "depth_{b}_mag")  # of a network
+
+
+def extra_inputs(bands: Bands) -> tuple[str, ...]:
+    """Columns of `cutouts` that a network may be told beside the pixels."""
+    return tuple(name.format(b=band) for name in EXTRA_INPUTS for band in bands)
 
 
 def _where() -> list[pa.Field]:
@@ -454,6 +460,21 @@ def scores(bands: Bands) -> pa.Schema:
     )
 
 
+def ensemble(bands: Bands) -> pa.Schema:
+    """One row per stamp: a committee's score of it, as a logit and as a probability."""
+    meant = "combined logit of the members; of calib that of fits without the row's region"
+    return pa.schema(
+        [
+            *[column("logit", F4, meant) if f.name == "logit" else f for f in scores(bands)],
+            column("probability", F8, "of a lens, at the ensemble's prevalence"),
+            column("probability_contaminated", F8, "the same with more contaminants on the sky"),
+            optional("disagreement", F4, "spread of the members' calibrated logits; null: one"),
+            column("member_logits", F4_LIST, "each member's logit, in the order of `members`"),
+            optional("fold", I2, "fold of the cross-fit; null: the row is not of calib"),
+        ]
+    )
+
+
 def candidates(bands: Bands) -> pa.Schema:
     """Every target of the sky set, best first."""
     return pa.schema(
@@ -461,7 +482,9 @@ def candidates(bands: Bands) -> pa.Schema:
             column("rank", I8, "1 is the most lens-like"),
             *_where(),
             column("tile", TEXT, "tile of the run"),
-            column("logit", F4, "the network's output"),
+            column("logit", F4, "the network's output, or the committee's"),
+            optional("probability", F8, "of a lens; null: of one network"),
+            optional("disagreement", F4, "spread of the members' calibrated logits"),
             column("split", TEXT, "train: the network has seen this galaxy's pixels"),
             column("region_id", I8, "region"),
             column("n_merged", I4, "targets merged into this row, itself included"),
@@ -592,6 +615,7 @@ BY_NAME: dict[str, SchemaOf] = {
     "manifest": manifest,
     "stamps": stamps,
     "scores": scores,
+    "ensemble": ensemble,
     "candidates": candidates,
     "gates": gates,
     "selection": selection,

@@ -20,12 +20,13 @@ from darkhaloscope.core import keys
 from darkhaloscope.core.contracts import PixelSource
 from darkhaloscope.lensing import parts
 from darkhaloscope.lensing.bank import Bank
-from darkhaloscope.ml import gating
+from darkhaloscope.ml import gating, inputs
 from darkhaloscope.ml.painters import Camera
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
-Score = Callable[[Tensor, Tensor], Tensor]  # pixels (n, band, y, x), sky (n, band): logits (n,)
+# Of pixels (n, band, y, x), sky (n, band) and, where it is told any, numbers (n, k): logits (n,)
+Score = Callable[..., Tensor]
 
 NO_FLUX = 1e-6  # of an arc's flux: far below a pixel's noise, and still painted
 RING_KIND = "halo_ring"
@@ -61,6 +62,7 @@ class Studio:
         score: The network, or what stands for it.
         device: Where to paint and score.
         bank: Pictures of sources, on that device; None: no row names one.
+        inputs: Columns of `cutouts` that the network is told beside the pixels.
     """
 
     cutouts: pa.Table
@@ -70,6 +72,7 @@ class Studio:
     score: Score
     device: str = "cpu"
     bank: Bank | None = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +203,19 @@ def scored(rows: pa.Table, studio: Studio) -> Scored:
     )
     for some in batches:
         at = order[some.place]
-        logit[at] = score(some.stamps, _sky(some.hosts, bands), studio.score, studio.device)
+        told = inputs.of_table(some.hosts, studio.inputs, of="target_id")
+        sky = _sky(some.hosts, bands)
+        logit[at] = score(some.stamps, sky, studio.score, studio.device, told)
         snr[at] = some.arc_snr
     return Scored(logit, snr)
 
 
 def score(
-    stamps: NDArray[np.float32], sky: NDArray[np.float32], network: Score, device: str
+    stamps: NDArray[np.float32],
+    sky: NDArray[np.float32],
+    network: Score,
+    device: str,
+    told: inputs.Values | None = None,
 ) -> Floats:
     """What a network says of stamps in memory: logits (n,), or features (n, feature).
 
@@ -215,12 +224,14 @@ def score(
         sky: Level of the sky, (n, band).
         network: The network.
         device: Where it is.
+        told: What it is told beside the pixels, (n, k); None: nothing.
     """
+    arrays = (stamps, sky) if told is None else (stamps, sky, told)
     found = []
     for start in range(0, max(len(stamps), 1), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
-        some, level = (torch.from_numpy(a[part].astype("f4")).to(device) for a in (stamps, sky))
-        found.append(network(some, level).cpu().numpy().astype(np.float64))
+        seen = (torch.from_numpy(a[part].astype("f4")).to(device) for a in arrays)
+        found.append(network(*seen).cpu().numpy().astype(np.float64))
     return np.concatenate(found)
 
 

@@ -10,7 +10,7 @@ from darkhaloscope.evaluate import audit
 from darkhaloscope.evaluate.audit_figures import Two
 from darkhaloscope.evaluate.audit_judge import unjudged
 from darkhaloscope.evaluate.gates import ALL, Row
-from darkhaloscope.ml import auditing, auditing_pixels
+from darkhaloscope.ml import auditing, auditing_pixels, inputs
 from darkhaloscope.ml.auditing import heads_of
 from darkhaloscope.ml.auditing_case import Case, Images, Values, numbers
 
@@ -133,7 +133,13 @@ def _realism(case: Case, real: pa.Table | None) -> Row:
     if not injected.num_rows:
         return unjudged(name, ALL, f"set {config.set} holds no headline lens")
     features = [
-        auditing.score(images, _sky(table, case), case.network.features, case.studio.device)
+        auditing.score(
+            images,
+            _sky(table, case),
+            case.network.features,
+            case.studio.device,
+            inputs.of_galaxies(table, case.studio.cutouts, case.studio.inputs),
+        )
         for table, images in ((injected, case.stamps(injected)), (real, case.cutouts(real)))
     ]
     galaxy = np.concatenate([table["target_id"].to_numpy() for table in (injected, real)])

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from threading import Lock
@@ -23,10 +23,12 @@ from torch import Tensor
 
 from darkhaloscope.core import keys
 from darkhaloscope.core.contracts import Device
-from darkhaloscope.core.errors import DataError
+from darkhaloscope.core.errors import ConfigError, DataError
 from darkhaloscope.lensing.transfer import sent
 from darkhaloscope.ml.heads import class_of
+from darkhaloscope.ml.levers import Curriculum
 from darkhaloscope.ml.pixel_table import Raw
+from darkhaloscope.ml.processes import ALONE, Processes
 from darkhaloscope.ml.transforms import (
     Augmentation,
     Normalisation,
@@ -58,6 +60,7 @@ class Batch(NamedTuple):
         weights: By how much each counts in the loss, (n,) float32.
         classes: Place of its kind among those that the network tells apart, (n,) int64; -1: it is
             none of them, or the network tells lenses from negatives only.
+        extra: Normalised numbers that the network is told beside the pixels, (n, k); None: none.
     """
 
     stamps: Tensor
@@ -65,11 +68,22 @@ class Batch(NamedTuple):
     stamp_ids: Ids
     weights: Tensor
     classes: Tensor
+    extra: Tensor | None = None
+
+    @property
+    def seen(self) -> tuple[Tensor, ...]:
+        """What the network is called with."""
+        return (self.stamps,) if self.extra is None else (self.stamps, self.extra)
 
     def part(self, at: slice) -> "Batch":
         """Some of its stamps."""
         return Batch(
-            self.stamps[at], self.labels[at], self.stamp_ids[at], self.weights[at], self.classes[at]
+            self.stamps[at],
+            self.labels[at],
+            self.stamp_ids[at],
+            self.weights[at],
+            self.classes[at],
+            None if self.extra is None else self.extra[at],
         )
 
 
@@ -117,7 +131,7 @@ class Plan:
         return self.epoch_stamps // self.batch_size
 
     @property
-    def _shares(self) -> dict[str, int]:
+    def taken(self) -> dict[str, int]:
         """Stamps of each kind in an epoch."""
         total = sum(self.mix.values())
         stamps = self.steps * self.batch_size
@@ -126,8 +140,7 @@ class Plan:
     def passes(self, kinds: NDArray[np.str_]) -> int:
         """How often an epoch may take one stamp, at most; the same in all epochs."""
         often = [
-            -(-wanted // max(int((kinds == kind).sum()), 1))
-            for kind, wanted in self._shares.items()
+            -(-wanted // max(int((kinds == kind).sum()), 1)) for kind, wanted in self.taken.items()
         ]
         return max(often) + 1  # one more, as rounding may be off by a few
 
@@ -141,7 +154,7 @@ class Plan:
             DataError: there is no stamp of a kind that the mix asks for.
         """
         positions, places = [], []
-        for kind, wanted in self._shares.items():
+        for kind, wanted in self.taken.items():
             of_kind = np.flatnonzero(kinds == kind)
             if not len(of_kind) and wanted:
                 held = ", ".join(sorted(set(kinds.tolist()))) or "none"
@@ -189,6 +202,10 @@ class Drawn:
         weights: By how much each of `rows` counts in the loss, (n,); None: all alike.
         classes: Kinds that the network tells apart; none: lenses from negatives.
         round: Of mining; each draws what no other one drew.
+        extra: Normalised numbers that the network is told of each of `rows` beside the pixels,
+            (n, k); None: none.
+        curriculum: Which lenses count in the first steps; None: all.
+        processes: Which part of every batch it gives.
     """
 
     rows: pa.Table
@@ -200,6 +217,9 @@ class Drawn:
     weights: Weights | None = None
     classes: tuple[str, ...] = ()
     round: int = 0
+    extra: Weights | None = None
+    curriculum: Curriculum | None = None
+    processes: Processes = ALONE
 
     @property
     def makers(self) -> int:
@@ -228,7 +248,8 @@ class Drawn:
         label = earlier + epoch
         order = self.plan.order(kinds, self.rows["stamp_id"].to_numpy(), epoch=label)
         before = _occurrence(order) + epoch * self.plan.passes(kinds) + earlier
-        size = self.plan.batch_size
+        order, before = (self._part(values) for values in (order, before))
+        size = self._size
         together_rows = size * at_once
         drawn_rows = max(1, DRAWN_AT_ONCE // together_rows) * together_rows
         for start in range(0, len(order), drawn_rows):
@@ -236,13 +257,27 @@ class Drawn:
             drawn = _Once(partial(self._drawn, order[part], before[part]))
             for first in range(0, len(order[part]), together_rows):
                 rows = slice(first, first + together_rows)
-                yield partial(self._made, drawn, order[part], before[part], rows)
+                step = epoch * self.steps + (start + first) // size
+                yield partial(self._made, drawn, order[part], before[part], rows, step)
+
+    @property
+    def _size(self) -> int:
+        """Stamps of a batch that this process makes."""
+        return self.plan.batch_size // self.processes.count
+
+    def _part(self, values: Ids) -> Ids:
+        """Of an epoch's values those of this process: every so-manieth of each batch."""
+        batches = values.reshape(self.steps, self.plan.batch_size)
+        return np.ravel(batches[:, self.processes.rank :: self.processes.count])
 
     def _drawn(self, order: Ids, before: Ids) -> pa.Table:
         """The rows of some batches: drawing costs some ms a call, and next to nothing a row."""
         return self.redraw(self.rows.take(pa.array(order)), before).combine_chunks()
 
-    def _made(self, drawn: "_Once[pa.Table]", order: Ids, before: Ids, part: slice) -> list[Batch]:
+    def _made(
+        self, drawn: "_Once[pa.Table]", order: Ids, before: Ids, part: slice, step: int
+    ) -> list[Batch]:
+        """Some batches, the first of which is step `step` of the training."""
         plan, before = self.plan, before[part]
         rows = drawn()[part]
         ids = rows["stamp_id"].to_numpy()
@@ -250,14 +285,23 @@ class Drawn:
         raw = self.make(rows, how)
         stamps = self.normalise(turned(raw.pixels, how.symmetry), raw.sky_median)
         weights = None if self.weights is None else self.weights[order[part]]
-        made = _batch(rows, stamps, weights, self.classes)
-        starts = range(0, len(ids), plan.batch_size)
-        return [made.part(slice(start, start + plan.batch_size)) for start in starts]
+        if self.curriculum is not None:
+            steps = step + np.arange(len(ids)) // self._size
+            heeded = self.curriculum.weights(rows, steps)
+            weights = heeded if weights is None else heeded * weights
+        extra = None if self.extra is None else self.extra[order[part]]
+        made = _batch(rows, stamps, weights, self.classes, extra)
+        starts = range(0, len(ids), self._size)
+        return [made.part(slice(start, start + self._size)) for start in starts]
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """A source that gives the same stamps, unmoved and in their own order, in every epoch."""
+    """A source that gives the same stamps, unmoved and in their own order, in every epoch.
+
+    `extra` holds the normalised numbers that the network is told of each of `rows` beside the
+    pixels, (n, k); None: none.
+    """
 
     rows: pa.Table
     make: Callable[[pa.Table], Raw]
@@ -266,6 +310,7 @@ class Fixed:
     normalise: Normalisation
     makers: int = 0
     classes: tuple[str, ...] = ()
+    extra: Weights | None = None
 
     @property
     def steps(self) -> int:
@@ -279,7 +324,35 @@ class Fixed:
             raw = self.make(rows)
             stamps = augment(raw.pixels, self.size_px, unmoved(rows.num_rows))
             stamps = self.normalise(stamps, raw.sky_median)
-            yield _batch(rows, stamps, None, self.classes)
+            extra = None if self.extra is None else self.extra[start : start + rows.num_rows]
+            yield _batch(rows, stamps, None, self.classes, extra)
+
+
+def in_parts(training: Source, validation: Source, processes: Processes) -> tuple[Source, Source]:
+    """What this process trains on and validates with; a part of either where there are several.
+
+    Raises:
+        ConfigError: the sources are others than `Drawn` and `Fixed`, the processes cannot have
+            equal parts of a batch, or some would have nothing to validate with.
+    """
+    count = processes.count
+    if count == 1:
+        return training, validation
+    if not isinstance(training, Drawn) or not isinstance(validation, Fixed):
+        raise ConfigError("only sources Drawn and Fixed can be trained on in several processes")
+    if training.plan.batch_size % count:
+        raise ConfigError(
+            f"batch_size {training.plan.batch_size} is not a multiple of the {count} processes; "
+            "change one of them"
+        )
+    if validation.rows.num_rows < count:
+        raise ConfigError(
+            f"{validation.rows.num_rows} validation stamps are fewer than the {count} processes"
+        )
+    mine = np.arange(processes.rank, validation.rows.num_rows, count)
+    extra = None if validation.extra is None else validation.extra[mine]
+    part = replace(validation, rows=validation.rows.take(pa.array(mine)), extra=extra)
+    return replace(training, processes=processes), part
 
 
 def cut(make: Callable[[pa.Table], Raw], size_px: int) -> Callable[[pa.Table, Augmentation], Raw]:
@@ -364,7 +437,11 @@ def _occurrence(values: Ids) -> Ids:
 
 
 def _batch(
-    rows: pa.Table, stamps: Tensor, weights: Weights | None, classes: tuple[str, ...]
+    rows: pa.Table,
+    stamps: Tensor,
+    weights: Weights | None,
+    classes: tuple[str, ...],
+    extra: Weights | None,
 ) -> Batch:
     """Normalised stamps of some rows with what the loss asks for, sent in one copy.
 
@@ -384,4 +461,5 @@ def _batch(
     numbers[2] = class_of(kinds, classes)
     labels, weight, place = sent(numbers, stamps.device).unbind()
     side_by_side = stamps.contiguous(memory_format=torch.channels_last)
-    return Batch(side_by_side, labels, rows["stamp_id"].to_numpy(), weight, place.long())
+    told = None if extra is None else sent(extra, stamps.device)
+    return Batch(side_by_side, labels, rows["stamp_id"].to_numpy(), weight, place.long(), told)

@@ -1,7 +1,8 @@
 """Train a network: Lightning underneath, our data and our files around it.
 
 The same call continues a run that was killed: `scratch` holds the last epoch's checkpoint. With one
-thread the continued run ends with the same bits; with more, sums change their order.
+thread the continued run ends with the same bits; with more, sums change their order. Processes that
+torchrun starts train one network together (`ml.processes`).
 """
 
 import contextlib
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from darkhaloscope.core.contracts import Device
 from darkhaloscope.core.errors import ConfigError
-from darkhaloscope.ml.batches import Source
+from darkhaloscope.ml.batches import Source, in_parts
+from darkhaloscope.ml.processes import Processes, of_environment
 from darkhaloscope.ml.recipe import Epoch, Precision, Recipe
 
 LOG_FILE = "training.log"
@@ -64,27 +66,34 @@ def fit(
         validation: Batches that are the same in every epoch, with lenses and negatives.
         recipe: How.
         scratch: Folder for the checkpoint, `history.csv` and `training.log`; one folder serves one
-            training.
-        device: Where.
+            training. Several processes share it, and the first writes.
+        device: Where; of several processes each has its own (`Processes.device_of`).
+
+    Returns:
+        The same in all processes.
 
     Raises:
         DataError: a loss is not finite, or validation lacks lenses or negatives.
-        ConfigError: Lightning is not installed, or the device cannot compute in that precision.
+        ConfigError: Lightning is not installed, the device cannot compute in that precision, or the
+            batches cannot be shared by the processes.
     """
     if importlib.util.find_spec("lightning") is None:
         raise ConfigError("training needs Lightning: pip install 'darkhaloscope[nets]'")
     threads = max(1, device.threads - training.makers)
-    with _log_file(scratch / LOG_FILE), _quiet_lightning(), _threads(threads):
+    processes = of_environment()
+    training, validation = in_parts(training, validation, processes)
+    file = _log_file(scratch / LOG_FILE) if processes.is_first else contextlib.nullcontext()
+    with file, _quiet_lightning(), _threads(threads):
         from darkhaloscope.ml import loop
 
         precision = precision_on(device, recipe.precision)
-        module = loop.Training(network, training, validation, recipe)
+        module = loop.Training(network, training, validation, recipe, processes)
         module.to(memory_format=torch.channels_last)
         each_epoch = loop.EachEpoch(module, scratch)
         checkpoint = each_epoch.restore()
         log.info("training in %s on %s, %d thread(s)", precision, device.name, threads)
         if not recipe.is_finished(each_epoch.history):
-            trainer = _trainer(each_epoch, recipe, device, precision)
+            trainer = _trainer(each_epoch, recipe, device, precision, processes)
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         history = tuple(each_epoch.history)
         return Fitted(each_epoch.best, loop.weights(module), recipe.best(history), history)
@@ -112,15 +121,15 @@ def _cpu_computes_bf16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("amx_tile"))
 
 
-def _trainer(each_epoch: Any, recipe: Recipe, device: Device, precision: str) -> Any:
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+def _trainer(
+    each_epoch: Any, recipe: Recipe, device: Device, precision: str, processes: Processes
+) -> Any:
     from lightning.pytorch import Trainer
 
     return Trainer(
-        plugins=[LightningEnvironment()],  # one process, also inside a cluster's job
+        **_together(processes, is_gpu=device.name.startswith("cuda")),
         default_root_dir=each_epoch.folder,
         accelerator="gpu" if device.name.startswith("cuda") else "cpu",
-        devices=1,
         precision=_LIGHTNING_PRECISION[precision],
         max_epochs=recipe.max_epochs,
         gradient_clip_val=recipe.gradient_clip if math.isfinite(recipe.gradient_clip) else None,
@@ -131,6 +140,24 @@ def _trainer(each_epoch: Any, recipe: Recipe, device: Device, precision: str) ->
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _together(processes: Processes, *, is_gpu: bool) -> dict[str, Any]:
+    """What Lightning is told of the processes that train together."""
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+
+    if processes.count == 1:
+        return {"plugins": [LightningEnvironment()], "devices": 1}  # also inside a cluster's job
+    return {
+        "plugins": [TorchElasticEnvironment()],
+        "devices": processes.local_count,
+        "num_nodes": processes.count // processes.local_count,
+        "strategy": DDPStrategy(process_group_backend="nccl" if is_gpu else "gloo"),
+        "sync_batchnorm": is_gpu,
+        "use_distributed_sampler": False,
+    }
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, softplus
 
 from darkhaloscope.core import schemas
+from darkhaloscope.ml import levers
 
 Head = Literal["binary", "kinds"]
 
@@ -70,7 +71,14 @@ def losses(outputs: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
 
 
 def loss(
-    outputs: Tensor, labels: Tensor, classes: Tensor, weights: Tensor, positive_weight: Tensor
+    outputs: Tensor,
+    labels: Tensor,
+    classes: Tensor,
+    weights: Tensor,
+    positive_weight: Tensor,
+    *,
+    focal_gamma: float = 0.0,
+    total: Tensor | None = None,
 ) -> Tensor:
     """What a step is taken on: the mean of the losses by `weights`, those of lenses made heavier.
 
@@ -83,7 +91,12 @@ def loss(
         classes: As in `losses`.
         weights: By how much each stamp counts, >= 0, (n,).
         positive_weight: Weight of a lens's loss over that of a negative, a scalar.
+        focal_gamma: Of `levers.focal`; 0: the cross-entropy itself.
+        total: What the sum is divided by; None: the sum of the weights.
     """
     each = losses(outputs, labels, classes)
+    if focal_gamma:
+        each = levers.focal(each, focal_gamma)
     each = each * torch.where(labels > 0.5, positive_weight, positive_weight.new_ones(()))
-    return (each * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    total = weights.sum() if total is None else total
+    return (each * weights).sum() / total.clamp(min=torch.finfo(weights.dtype).tiny)

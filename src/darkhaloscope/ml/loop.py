@@ -3,7 +3,7 @@
 An epoch ends with a checkpoint in the scratch folder: weights, their average, the optimiser, the
 schedule, the history, and the best weights, so that a kill cannot part one from another. Batches
 are named by their epoch, so that a run continued from there makes the same batches as one that was
-never stopped.
+never stopped. Of several processes that train together each does all this, and the first writes.
 """
 
 import csv
@@ -22,8 +22,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from darkhaloscope.core.errors import DataError
-from darkhaloscope.ml import heads
+from darkhaloscope.ml import heads, levers
 from darkhaloscope.ml.batches import Batch, Ids, Source
+from darkhaloscope.ml.processes import ALONE, Processes
 from darkhaloscope.ml.recipe import Epoch, Recipe, validation_figures
 from darkhaloscope.ml.saved import write_whole
 
@@ -68,10 +69,10 @@ class Step(NamedTuple):
     weight: Tensor
 
     @classmethod
-    def of(cls, batch: Batch, value: Tensor) -> "Step":
+    def of(cls, batch: Batch, value: Tensor, weight: Tensor) -> "Step":
         """A step on a batch."""
         is_finite = batch.stamps.sum((1, 2, 3)).isfinite()
-        return cls(value, is_finite, batch.stamp_ids, batch.weights.sum())
+        return cls(value, is_finite, batch.stamp_ids, weight)
 
 
 class Training(LightningModule):
@@ -80,10 +81,19 @@ class Training(LightningModule):
     positive_weight: Tensor
 
     def __init__(
-        self, network: nn.Module, training: Source, validation: Source, recipe: Recipe
+        self,
+        network: nn.Module,
+        training: Source,
+        validation: Source,
+        recipe: Recipe,
+        processes: Processes = ALONE,
     ) -> None:
-        """`network` is trained in place; the average is what is validated and kept."""
+        """`network` is trained in place; the average is what is validated and kept.
+
+        `processes` train together; the sources give this one's part.
+        """
         super().__init__()
+        self.processes = processes
         self.network = network
         self.average = deepcopy(network).requires_grad_(requires_grad=False)
         self._training, self._validation, self.recipe = training, validation, recipe
@@ -125,17 +135,39 @@ class Training(LightningModule):
 
         On a GPU it is read later, some steps together: to read it is to wait for the step.
         """
+        weight = self.processes.sum(batch.weights.sum())
+        loss = self.loss_of(self.network(*batch.seen), batch, weight)
+        value = self.processes.sum(loss) / self.processes.count
+        self._unread.append(Step.of(batch, value, weight))
+        if loss.device.type == "cpu":
+            self.read()
+        return loss
+
+    def loss_of(self, outputs: Tensor, batch: Batch, weight: Tensor) -> Tensor:
+        """What the step is taken on, a scalar.
+
+        The processes' gradients are averaged: that of the whole batch is the mean of theirs where
+        each divides its sum by its share of `weight`, what all stamps of the batch weigh.
+        """
+        recipe, count = self.recipe, self.processes.count
         loss = heads.loss(
-            self.network(batch.stamps),
+            outputs,
             batch.labels,
             batch.classes,
             batch.weights,
             self.positive_weight,
+            focal_gamma=recipe.focal_gamma if recipe.loss == "focal" else 0.0,
+            total=weight / count,
         )
-        self._unread.append(Step.of(batch, loss.detach()))
-        if loss.device.type == "cpu":
-            self.read()
-        return loss
+        if not recipe.tail_weight:
+            return loss
+        logits, labels, weights = (
+            self.processes.joined(values)
+            for values in (heads.lens_logit(outputs), batch.labels, batch.weights)
+        )
+        tail = levers.tail(logits, labels, weights, recipe.tail_share)
+        # of the whole batch: each process has its value, and the slope of its own part of it
+        return loss + recipe.tail_weight * (tail * count - tail.detach() * (count - 1))
 
     def read(self) -> None:
         """Take the losses of the steps since the last reading from the device, in one copy.
@@ -151,7 +183,7 @@ class Training(LightningModule):
                 raise DataError(_not_finite("training loss", value, step, self.current_epoch))
             self.loss_sum += value * weight
             self.weight_sum += weight
-            self.stamps += len(step.stamp_ids)
+            self.stamps += len(step.stamp_ids) * self.processes.count
 
     def on_train_batch_end(self, *_what: object) -> None:
         """Move the average towards the network; without a decay, all the way."""
@@ -174,16 +206,16 @@ class Training(LightningModule):
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Keep the averaged network's outputs."""
-        step = Step.of(batch, self.average(batch.stamps).float())
+        step = Step.of(batch, self.average(*batch.seen).float(), batch.weights.sum())
         self._seen.append((step, batch.labels, batch.classes))
 
     def on_validation_epoch_end(self) -> None:
         """Loss, AUROC and completeness over the validation stamps."""
         steps, of_labels, of_classes = zip(*self._seen, strict=True)
-        outputs = torch.cat([step.value for step in steps]).cpu()
-        labels, classes = torch.cat(of_labels).cpu(), torch.cat(of_classes).cpu()
+        seen = (torch.cat([step.value for step in steps]), *map(torch.cat, (of_labels, of_classes)))
+        outputs, labels, classes = (self.processes.interleaved(values).cpu() for values in seen)
         if not bool(outputs.isfinite().all()):
-            bad = next(step for step in steps if not bool(step.value.isfinite().all()))
+            bad = next((s for s in steps if not bool(s.value.isfinite().all())), steps[0])
             raise DataError(_not_finite("validation", math.nan, bad, self.current_epoch))
         losses = heads.losses(outputs.double(), labels.double(), classes)
         logits = heads.lens_logit(outputs)
@@ -247,10 +279,14 @@ class EachEpoch(Callback):
         epoch = self._epoch(trainer)
         self.history.append(epoch)
         log.info("%s", epoch)
+        path, is_first = self.folder / CHECKPOINT, self._module.processes.is_first
         if self._recipe.best(self.history) is epoch:
             self.best = weights(self._module)
-        self._write_history()
-        write_whole(self.folder / CHECKPOINT, trainer.save_checkpoint)
+        if is_first:
+            self._write_history()
+            write_whole(path, trainer.save_checkpoint)
+        else:  # all have to call it, so that the first can collect the state; it alone writes
+            trainer.save_checkpoint(path)
         trainer.should_stop = self._recipe.is_finished(self.history)
 
     def _epoch(self, trainer: Trainer) -> Epoch:

@@ -20,6 +20,7 @@ from darkhaloscope.core.errors import DataError
 from darkhaloscope.data import pixels
 from darkhaloscope.data.pixels import Layout, Pixels
 from darkhaloscope.lensing.transfer import sent
+from darkhaloscope.ml.processes import of_environment
 
 Ids = NDArray[np.int64]
 
@@ -108,7 +109,7 @@ class PixelTable:
             heads: As in the constructor.
             fetch: Pixels (n, band, y, x) of n ids, in their order.
             of: Column of the ids.
-            what: Name of what is held, for its file.
+            what: Name of what is held, for its file, of which each process has its own.
             pixel_scale_arcsec: Width of a pixel.
             bands: Of the pixels.
             folder: Holds the file where there are too many for memory.
@@ -119,7 +120,8 @@ class PixelTable:
         for start in range(0, len(ids), FETCHED_AT_ONCE):
             block = fetch(ids[start : start + FETCHED_AT_ONCE])
             if start == 0:
-                held = _room((len(ids), *block.shape[1:]), folder / f"{of}.{what}")
+                name = f"{of}.{what}" + (f".{rank}" if (rank := of_environment().rank) else "")
+                held = _room((len(ids), *block.shape[1:]), folder / name)
             held[start : start + len(block)] = block
         layout = Layout(bands, held.shape[-1], pixel_scale_arcsec)
         return cls(heads, [held], layout, of=of, device=device)

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from darkhaloscope.core.errors import DataError
+from darkhaloscope.ml.levers import Loss
 
 WATCHED_FPR = 0.01  # where completeness is watched in training; the report resolves lower rates
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Monitor = Literal["val_loss", "val_auroc", "val_completeness"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "constant", "final_decay"]
+
+FINAL_SHARE = 0.2  # of the steps, in which `final_decay` falls
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Recipe:
         weight_decay: Of AdamW.
         warmup_steps: Steps over which the rate rises linearly from 0.
         schedule: `cosine`: the rate falls to 0 at the last step. `constant`: it stays.
+            `final_decay`: it stays, and over the last fifth of the steps falls to 0 as
+            1 - sqrt(x) (Haegele et al. 2024, arXiv:2405.18392).
         ema_decay: Share of the running average kept per step; 0: the weights themselves.
         patience: Epochs without a better one after which training ends.
         monitor: What better means: lower `val_loss`, or higher `val_auroc` or `val_completeness`.
@@ -77,6 +82,11 @@ class Recipe:
         positive_weight: Weight of a lens in the loss over that of a negative.
         precision: Of the convolutions; weights and loss are float32 in all. `auto`: bf16 where the
             processor computes in it, fp16 on older GPUs, else fp32.
+        loss: `focal` makes stamps that are known well count less; `class_balanced` is the
+            cross-entropy with weights by kind, which the source of the batches holds.
+        focal_gamma: Of the focal loss; not used by the others.
+        tail_weight: Of `levers.tail` beside the loss; 0: none.
+        tail_share: Highest share of a batch's negatives that it heeds.
     """
 
     max_epochs: int
@@ -90,12 +100,19 @@ class Recipe:
     gradient_clip: float
     positive_weight: float
     precision: Precision = "auto"
+    loss: Loss = "cross_entropy"
+    focal_gamma: float = 0.0
+    tail_weight: float = 0.0
+    tail_share: float = 1.0
 
     def rate(self, step: int, total: int) -> float:
         """Learning rate of step `step` of `total`, over its highest value, in [0, 1]."""
         rising = min(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.schedule == "constant":
             return rising
+        if self.schedule == "final_decay":
+            gone = (step / max(total, 1) - (1 - FINAL_SHARE)) / FINAL_SHARE
+            return rising * (1.0 - math.sqrt(min(max(gone, 0.0), 1.0)))
         return rising * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(total, 1))))
 
     def best(self, history: Sequence[Epoch]) -> Epoch:

@@ -1,7 +1,8 @@
 """A trained network as files: weights in `model.safetensors`, all else in `model.json`.
 
 The JSON says what the network was trained on: bands, pixel scale, size of the stamps, and the
-normalisation. A network refuses other data, rather than score them wrongly. Nothing is a pickle.
+normalisation, and which numbers beside the pixels it is told. A network refuses other data, rather
+than score them wrongly. Nothing is a pickle.
 """
 
 import json
@@ -11,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.data.pixels import Layout
-from darkhaloscope.ml import heads, networks
+from darkhaloscope.ml import heads, inputs, networks
 from darkhaloscope.ml.transforms import Normalisation, augment, unmoved
 
-FORMAT = 2
-BINARY_FORMAT = 1  # of models before any told kinds apart: it names no classes
+FORMAT = 3
+OLDER = {1: ("classes", "inputs"), 2: ("inputs",)}  # formats that name none of these yet
 WEIGHTS, LAST_WEIGHTS, DESCRIPTION = "model.safetensors", "last.safetensors", "model.json"
 METRICS = ("train_loss", "val_loss", "val_auroc", "val_completeness", "stamps_seen")
 
@@ -40,6 +39,7 @@ class Description:
         epoch: The epoch whose weights these are, 0 the first.
         metrics: Validation figures of that epoch.
         classes: Kinds that it tells apart, lens first; none: it answers with one logit.
+        inputs: Columns of `cutouts` that it is told beside the pixels, in this order.
     """
 
     network: str
@@ -51,6 +51,7 @@ class Description:
     epoch: int
     metrics: Mapping[str, float]
     classes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,66 +83,99 @@ class SavedModel:
                 f"have {'; '.join(faults)}. Train a model on such data, or score data like its own"
             )
 
-    def logits(self, pixels: Tensor, sky_median: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor, sky_median: Tensor, extra: Tensor | None = None) -> Tensor:
         """Score a batch, in float32, on the device where network and pixels are.
 
         Args:
             pixels: Nanomaggies, shape (n, band, y, x); cut to the central stamp where larger.
             sky_median: Of the annulus before injection, nanomaggies, shape (n, band).
+            extra: What it is told beside the pixels, as it stands in `cutouts`, shape (n, k), in
+                the order of `description.inputs`; None where it is told nothing.
 
         Returns:
             Logits of a lens against all else, shape (n,), float32; a row's value does not depend on
             the others. Of a network that tells kinds apart it is that of `kinds`.
 
         Raises:
-            DataError: a logit is not finite; the message names the rows.
+            DataError: a logit is not finite; the message names the rows. Or `extra` is not what
+                the network is told, or not finite.
         """
         with torch.inference_mode():
-            logits = heads.lens_logit(self._of(self.network, pixels, sky_median))
+            logits = heads.lens_logit(self._of(self.network, pixels, sky_median, extra))
         return _finite(logits)
 
-    def kinds(self, pixels: Tensor, sky_median: Tensor) -> Tensor | None:
+    def kinds(
+        self, pixels: Tensor, sky_median: Tensor, extra: Tensor | None = None
+    ) -> Tensor | None:
         """Log-probabilities of the kinds that the network tells apart; None where it does not.
 
         Args:
             pixels: As for `logits`.
             sky_median: As for `logits`.
+            extra: As for `logits`.
 
         Returns:
             Natural logarithms, shape (n, k), float32, in the order of `description.classes`; the
             probabilities of a row add up to 1.
 
         Raises:
-            DataError: one is not finite; the message names the rows.
+            DataError: one is not finite; the message names the rows. As for `logits`.
         """
         if not self.description.classes:
             return None
         with torch.inference_mode():
-            found = torch.log_softmax(self._of(self.network, pixels, sky_median), 1)
+            found = torch.log_softmax(self._of(self.network, pixels, sky_median, extra), 1)
         return _finite(found)
 
-    def features(self, pixels: Tensor, sky_median: Tensor) -> Tensor:
+    def features(self, pixels: Tensor, sky_median: Tensor, extra: Tensor | None = None) -> Tensor:
         """What the network's last layer sees, for linear probes.
 
         Args:
             pixels: As for `logits`.
             sky_median: As for `logits`.
+            extra: As for `logits`.
 
         Returns:
-            Shape (n, d), float32; d is 128 or 512, as the network has it.
+            Shape (n, d), float32; d is 128 or more, as the network has it.
 
         Raises:
-            DataError: one is not finite; the message names the rows.
+            DataError: one is not finite; the message names the rows. As for `logits`.
         """
         with torch.inference_mode():
-            return _finite(self._of(self.network.embedded, pixels, sky_median))
+            return _finite(self._of(self.network.embedded, pixels, sky_median, extra))
 
-    def _of(self, see: Callable[[Tensor], Tensor], pixels: Tensor, sky_median: Tensor) -> Tensor:
-        """What `see` makes of the central stamps, normalised."""
+    def _of(
+        self,
+        see: Callable[[Tensor, Tensor | None], Tensor],
+        pixels: Tensor,
+        sky_median: Tensor,
+        extra: Tensor | None,
+    ) -> Tensor:
+        """What `see` makes of the central stamps and of what is told beside them, normalised."""
         made = self.description
+        told = self._told(extra, len(pixels))
         stamps = augment(pixels, made.size_px, unmoved(len(pixels)))
         stamps = made.normalisation(stamps, sky_median)
-        return see(stamps.contiguous(memory_format=torch.channels_last))
+        return see(stamps.contiguous(memory_format=torch.channels_last), told)
+
+    def _told(self, extra: Tensor | None, rows: int) -> Tensor | None:
+        """What is told beside the pixels, normalised; it has to be what was asked for."""
+        names = self.description.inputs
+        got = None if extra is None else tuple(extra.shape)
+        if got != (rows, len(names)) and (names or got is not None):
+            asked = f"{', '.join(names)}: shape {(rows, len(names))}" if names else "nothing"
+            given = "nothing" if got is None else f"numbers of shape {got}"
+            raise DataError(
+                f"this {self.description.network} network is told {asked} beside the pixels, and "
+                f"got {given}; give the columns of `cutouts` that model.json names in `inputs`"
+            )
+        if extra is None:
+            return None
+        is_bad = ~extra.isfinite().all(1)
+        if bool(is_bad.any()):
+            bad = ", ".join(str(row) for row in is_bad.nonzero().flatten().tolist())
+            raise DataError(f"{', '.join(names)} is not finite in rows {bad} of the batch")
+        return inputs.normalised(extra.float(), names)
 
 
 def _finite(values: Tensor) -> Tensor:
@@ -159,9 +193,20 @@ def save(
     """Write weights of the best and the last epoch, and the description, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, **asdict(description)}, indent=2, sort_keys=True) + "\n"
-    write_whole(folder / WEIGHTS, lambda at: save_file(dict(best), at))
-    write_whole(folder / LAST_WEIGHTS, lambda at: save_file(dict(last), at))
+    write_whole(folder / WEIGHTS, lambda at: _write_weights(best, at))
+    write_whole(folder / LAST_WEIGHTS, lambda at: _write_weights(last, at))
     write_whole(folder / DESCRIPTION, lambda at: Path(at).write_text(text, encoding="utf-8"))
+
+
+def _write_weights(weights: Mapping[str, Tensor], at: str) -> None:
+    """Weights as a file of safetensors, which a machine that only trains need not have."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(weights), at)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def write_whole(path: Path, write: Callable[[str], object]) -> None:
@@ -174,7 +219,7 @@ def write_whole(path: Path, write: Callable[[str], object]) -> None:
     try:
         write(str(partial))
         partial.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(
             f"{path} cannot be written: {error}. Make room or check permissions, then run again: "
@@ -188,10 +233,16 @@ def load(folder: Path, *, device: str = "cpu", weights: str = WEIGHTS) -> SavedM
     Raises:
         DataError: a file is missing or damaged, of another format, or does not fit the network.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     description = _read_description(folder / DESCRIPTION)
-    outputs = max(1, len(description.classes))
     network = networks.make(
-        description.network, bands=len(description.bands), seed=0, outputs=outputs
+        description.network,
+        bands=len(description.bands),
+        seed=0,
+        outputs=max(1, len(description.classes)),
+        inputs=len(description.inputs),
     )
     try:
         network.load_state_dict(load_file(folder / weights))
@@ -212,16 +263,18 @@ def _read_description(path: Path) -> Description:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; train again") from error
     found = stated.pop("format", None)
-    if found not in (BINARY_FORMAT, FORMAT):
+    if found not in (*OLDER, FORMAT):
         raise DataError(
-            f"{path} has format {found}; this version reads formats {BINARY_FORMAT} and {FORMAT}"
+            f"{path} has format {found}; this version reads formats "
+            f"{', '.join(map(str, OLDER))} and {FORMAT}"
         )
     try:
         normalisation = stated.pop("normalisation")
         softening = tuple(normalisation["softening_nmgy"])
         stated["normalisation"] = Normalisation(normalisation["name"], softening)
         stated["bands"] = tuple(stated["bands"])
-        stated["classes"] = () if found == BINARY_FORMAT else tuple(stated["classes"])
+        for name in ("classes", "inputs"):
+            stated[name] = () if name in OLDER.get(found, ()) else tuple(stated[name])
         return Description(**stated)
     except (KeyError, TypeError) as error:
         raise DataError(

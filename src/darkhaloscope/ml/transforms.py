@@ -27,7 +27,7 @@ SIGMA_PER_MAD = 1.4826  # of a normal distribution
 FIRST_RUN_CLIP = 10.0  # sigma; it flattens bright arcs, which is why it is not the default
 SYMMETRIES = 8
 
-NormalisationName = Literal["asinh", "first_run"]
+NormalisationName = Literal["asinh", "sqrt", "first_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,11 @@ class Normalisation:
     """Pixels in nanomaggies to the numbers a network reads; kept in the model's file.
 
     Attributes:
-        name: `asinh`: asinh((pixels - sky_median) / softening). `first_run`: minus the median, over
+        name: `asinh`: asinh((pixels - sky_median) / softening). `sqrt`: sign(x) sqrt(|x|) of the
+            same x (Canameras et al. 2024, arXiv:2306.03136). `first_run`: minus the median, over
             1.4826 MAD, both of the stamp itself and per band, clipped at +-10.
-        softening_nmgy: Per band, > 0: where asinh turns from linear to logarithmic. Not used by
-            `first_run`.
+        softening_nmgy: Per band, > 0: where asinh turns from linear to logarithmic, and what sqrt
+            takes for 1. Not used by `first_run`.
     """
 
     name: NormalisationName
@@ -88,6 +89,12 @@ def _asinh(pixels: Tensor, sky_median: Tensor, softening: tuple[float, ...]) -> 
     return size.add_(square / (square + 1).sqrt_().add_(1)).log1p_().copysign_(scaled)
 
 
+def _sqrt(pixels: Tensor, sky_median: Tensor, softening: tuple[float, ...]) -> Tensor:
+    per_band = _per_band(softening, pixels.dtype, pixels.device)
+    scaled = (pixels - sky_median[:, :, None, None]) / per_band
+    return scaled.sign() * scaled.abs().sqrt()
+
+
 @lru_cache(maxsize=16)
 def _per_band(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """One value a band, (band, 1, 1); made once, as each making is a wait for a GPU."""
@@ -112,6 +119,7 @@ def _median(values: Tensor) -> Tensor:
 
 _NORMALISE: dict[NormalisationName, Callable[[Tensor, Tensor, tuple[float, ...]], Tensor]] = {
     "asinh": _asinh,
+    "sqrt": _sqrt,
     "first_run": _first_run,
 }
 

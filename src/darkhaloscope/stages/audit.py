@@ -75,13 +75,14 @@ def run(
         found = audited(
             network, scores=scores, manifest=manifest, splits=splits, cutouts=cutouts,
             pixels=pixels, device=device, config=config, sources=sources, lists=lists or {},
+            inputs=network.description.inputs,
         )  # fmt: skip
     finally:
         torch.set_num_threads(before)
     return gates.table(found, AUDIT).cast(schemas.audit(config.bands))
 
 
-def audited(
+def audited(  # noqa: PLR0913  (what is audited, by name)
     network: Network,
     *,
     scores: pa.Table,
@@ -93,13 +94,17 @@ def audited(
     config: AuditConfig,
     sources: SourceBank | None,
     lists: Mapping[str, pa.Table],
+    inputs: tuple[str, ...] = (),
 ) -> list[Row]:
-    """All rows on whatever answers like a network; the other arguments are those of `run`."""
+    """All rows on whatever answers like a network; the other arguments are those of `run`.
+
+    `inputs` names what the network is told beside the pixels.
+    """
     mine = manifest.filter(pc.equal(manifest["split"], config.set))
     has_pictures = mine["src_picture"].null_count < mine.num_rows
     bank = sources.bank(device.name) if sources is not None and has_pictures else None
     seed, camera = config.stamps.seed, _camera(config)
-    studio = Studio(cutouts, pixels, camera, seed, network.logits, device.name, bank)
+    studio = Studio(cutouts, pixels, camera, seed, network.logits, device.name, bank, inputs)
     draws = audit_figures.Draws(config.seed, config.interval_draws)
     judge = Judge(draws, config.least_galaxies, "sim" if config.sky == "simulated" else "real")
     seen = scores.filter(pc.not_equal(scores["split"], "test"))

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,11 +37,13 @@ from darkhaloscope.core.contracts import (
 from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.model import ModelConfig
 from darkhaloscope.lensing.transfer import sent
-from darkhaloscope.ml import fresh, heads, networks, saved
+from darkhaloscope.ml import fresh, heads, inputs, levers, networks, saved
 from darkhaloscope.ml.batches import Drawn, Fixed, Plan, crew_of, cut
 from darkhaloscope.ml.fit import LOG_FILE, Fitted, fit
+from darkhaloscope.ml.levers import Weights
 from darkhaloscope.ml.mined_rows import training_rows
 from darkhaloscope.ml.pixel_table import Ids, PixelTable, Raw, View
+from darkhaloscope.ml.processes import of_environment
 from darkhaloscope.ml.recipe import Recipe
 from darkhaloscope.ml.sources import SourceBank
 from darkhaloscope.ml.transforms import Normalisation
@@ -87,6 +90,7 @@ def run(  # noqa: PLR0913  (what training is made of, by name)
         DataError: train or val lack what is needed, what was mined cannot be trained on, or a loss
             is not finite.
     """
+    device = of_environment().device_of(device)
     normalise = Normalisation(config.normalisation, _softening(config))
     classes = heads.classes_of(config.head, config.mix)
     shelf = partial(_shelf, pixels=pixels, folder=scratch.path, device=device, config=config)
@@ -96,14 +100,17 @@ def run(  # noqa: PLR0913  (what training is made of, by name)
     negatives = added.taken(config.mix)
     weights = np.concatenate([np.ones(rows.num_rows, np.float32), negatives.weights])
     joined = _joined(rows, negatives.rows)
+    plan = _plan(config, has_mined=negatives.rows.num_rows > 0)
     drawn = partial(
         Drawn,
         joined,
-        plan=_plan(config, has_mined=negatives.rows.num_rows > 0),
+        plan=plan,
         normalise=normalise,
-        weights=weights,
+        weights=weights * _of_kinds(joined, plan, config),
+        curriculum=_curriculum(plan, config),
         classes=classes,
         round=_round(partition),
+        extra=inputs.seen_of(joined, cutouts, config.inputs),
     )
     if config.data == "cutouts":
         made = _injections(joined, splits, cutouts, shelf, device, config, sources)
@@ -114,14 +121,24 @@ def run(  # noqa: PLR0913  (what training is made of, by name)
     judged = _labelled(stamps, "val", config)
     held = partial(_raw, shelf(judged, of="stamp_id", what="val_pixels"))
     validation = Fixed(
-        judged, held, config.batch_size, config.stamps.size_px, normalise, classes=classes
+        judged,
+        held,
+        config.batch_size,
+        config.stamps.size_px,
+        normalise,
+        classes=classes,
+        extra=inputs.seen_of(judged, cutouts, config.inputs),
     )
     network = networks.make(
-        config.network, bands=len(config.bands), seed=config.seed, outputs=max(1, len(classes))
+        config.network,
+        bands=len(config.bands),
+        seed=config.seed,
+        outputs=max(1, len(classes)),
+        inputs=len(config.inputs),
     )
     if model is not None and config.round_start == "previous":
         network.load_state_dict(saved.load(model.folder).network.state_dict())
-    recipe = Recipe(**config.model_dump(include=set(RECIPE)))
+    recipe = Recipe(**config.model_dump(include=set(RECIPE)), **_of_loss(config))
     fitted = fit(network, training, validation, recipe=recipe, scratch=scratch.path, device=device)
     return _published(fitted, normalise, scratch, config)
 
@@ -246,6 +263,29 @@ def _plan(config: ModelConfig, *, has_mined: bool) -> Plan:
     )
 
 
+def _of_kinds(rows: pa.Table, plan: Plan, config: ModelConfig) -> Weights:
+    """Weight of each training row by its kind, (n,); 1 but with a loss that balances kinds."""
+    kinds = np.asarray(rows["kind"].to_pylist(), dtype=np.str_)
+    if config.balance_beta is None:
+        return np.ones(len(kinds), np.float32)
+    return levers.of_kinds(kinds, levers.class_balanced(plan.taken, config.balance_beta))
+
+
+def _curriculum(plan: Plan, config: ModelConfig) -> levers.Curriculum | None:
+    """Which lenses count in the first steps; None: all."""
+    asked = config.curriculum
+    if asked is None:
+        return None
+    steps = max(1, round(asked.share * config.max_epochs * plan.steps))
+    return levers.Curriculum(asked.theta_e_over_fwhm_r, asked.arc_snr, steps)
+
+
+def _of_loss(config: ModelConfig) -> dict[str, Any]:
+    """The loss's own settings, as far as they are given."""
+    names = ("loss", "focal_gamma", "tail_weight", "tail_share")
+    return config.model_dump(include=set(names), exclude_none=True)
+
+
 def _published(
     fitted: Fitted, normalise: Normalisation, scratch: Scratch, config: ModelConfig
 ) -> Path:
@@ -262,6 +302,7 @@ def _published(
         epoch=chosen.epoch,
         metrics={name: getattr(chosen, name) for name in saved.METRICS},
         classes=heads.classes_of(config.head, config.mix),
+        inputs=config.inputs,
     )
     saved.save(folder, description, fitted.best, fitted.last)
     for name in (HISTORY, LOG_FILE):
@@ -283,7 +324,7 @@ def _stamps_read(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="model",
-    version=4,
+    version=5,
     run=run,
     inputs=(
         Input("splits", schemas.splits, scope="whole"),

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch import Tensor
 
 from darkhaloscope.core import schemas
 from darkhaloscope.core.contracts import Device, Input, Stage
@@ -20,10 +19,9 @@ from darkhaloscope.core.errors import DataError
 from darkhaloscope.core.settings.stamps import StampsConfig
 from darkhaloscope.data import pixels
 from darkhaloscope.ml import injection
-from darkhaloscope.ml.injection import Camera, Injected
+from darkhaloscope.ml.injection import Camera
+from darkhaloscope.ml.painted_columns import columns_of
 from darkhaloscope.ml.sources import SourceBank
-
-SEEN_THROUGH_A_LENS = ("lens", "single_image")
 
 
 def run(
@@ -61,8 +59,8 @@ def run(
         device=device.name,
         bank=bank,
     )
-    columns = _columns(rows, hosts, injected, config.bands)
-    columns["pixels"] = pixels.encode(_numpy(injected.pixels))
+    columns = columns_of(rows, hosts, injected, config.bands)
+    columns["pixels"] = pixels.encode(injected.pixels.cpu().numpy())
     return pa.table([_typed(columns[f.name], f) for f in schema], schema=schema)
 
 
@@ -79,57 +77,11 @@ def camera(config: StampsConfig) -> Camera:
     )
 
 
-def _columns(
-    rows: pa.Table, hosts: pa.Table, injected: Injected, bands: tuple[str, ...]
-) -> dict[str, Any]:
-    """Every column but the pixels."""
-    schema = schemas.stamps(bands)
-    from_manifest = {n: rows[n] for n in schema.names if n in rows.column_names}
-    from_hosts = [f"{name}_{b}{unit}" for b in bands for name, unit in _OF_HOSTS]
-    columns: dict[str, Any] = {**from_manifest, **{name: hosts[name] for name in from_hosts}}
-    through_lens = pc.is_in(rows["kind"], value_set=pa.array(SEEN_THROUGH_A_LENS)).to_numpy()
-    for name in ("theta_e_arcsec", "theta_e_over_fwhm_r", "theta_e_over_psfsize_r"):
-        columns[name] = np.where(through_lens, _values(rows[name]), np.nan)
-    columns["magnification"] = _numpy(injected.magnification)
-    columns["injected_inside_share"] = _numpy(injected.inside_share)
-    for place, band in enumerate(bands):
-        columns |= {
-            f"injected_flux_{band}_nmgy": _numpy(injected.injected_flux)[:, place],
-            f"arc_snr_{band}": _numpy(injected.arc_snr)[:, place],
-            f"arc_snr_mf_{band}": _numpy(injected.arc_snr_mf)[:, place],
-            f"arc_snr_peak_{band}": _numpy(injected.arc_snr_peak)[:, place],
-        }
-        for at, name in enumerate(schemas.ARC_APERTURES_ARCSEC):
-            columns[f"arc_flux_{name}_{band}_nmgy"] = _numpy(injected.aperture_flux)[:, place, at]
-    columns["src_mag_r"] = _numpy(injected.src_mag)[:, bands.index("r")]
-    visible = injection.ground_visible(
-        columns["theta_e_arcsec"],
-        _values(rows["src_r_eff_arcsec"]),
-        columns["magnification"],
-        _values(hosts["psf_fwhm_r_arcsec"]),
-        _numpy(injected.arc_snr).max(1),
-    )
-    is_lens = pc.equal(rows["kind"], "lens").to_numpy()
-    columns["ground_visible"] = pa.array(visible, mask=~is_lens)
-    return columns
-
-
-_OF_HOSTS = (("psf_fwhm", "_arcsec"), ("depth", "_mag"), ("sky_median", "_nmgy"))
-
-
 def _typed(values: Any, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     """Numbers as the schema has them; NaN is null where the column may be."""
     if isinstance(values, np.ndarray):
         return pa.array(values, field.type, mask=np.isnan(values) if field.nullable else None)
     return values
-
-
-def _values(column: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.float32)
-
-
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.cpu().numpy()
 
 
 STAGE = Stage(

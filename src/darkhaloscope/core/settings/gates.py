@@ -34,7 +34,7 @@ Reason = Annotated[str, Field(min_length=10)]
 class SeenAs(Model):
     """How a model sees pixels: `normalisation` and `softening_nmgy` of `[model.NAME]`."""
 
-    normalisation: Literal["asinh", "first_run"]
+    normalisation: Literal["asinh", "sqrt", "first_run"]
     """As in `[model.NAME]`."""
     softening_nmgy: dict[str, float]
     """As in `[model.NAME]`."""

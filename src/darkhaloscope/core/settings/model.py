@@ -4,12 +4,27 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from darkhaloscope.core.schemas import KINDS, MINED
-from darkhaloscope.core.settings.base import StageConfig
+from darkhaloscope.core.schemas import KINDS, MINED, extra_inputs
+from darkhaloscope.core.settings.base import Model, StageConfig
 from darkhaloscope.core.settings.manifest import ManifestConfig
 from darkhaloscope.core.settings.stamps import StampsConfig
 
 MOST_HALO_RINGS = 0.02  # of the mix: they are no shape of the sky
+
+
+class CurriculumConfig(Model):
+    """Lenses from well resolved and bright to all, over the first part of the training.
+
+    A lens below either limit does not count in the loss. The limits fall to 0 in proportion to the
+    steps.
+    """
+
+    theta_e_over_fwhm_r: float = Field(ge=0, le=10)
+    """First limit of the Einstein radius over the r-band PSF's FWHM."""
+    arc_snr: float = Field(ge=0, le=1e4)
+    """First limit of the S/N in g that the arc is scaled to; not for stamps from disk."""
+    share: float = Field(gt=0, le=1)
+    """Part of all epochs' steps over which the limits fall to 0."""
 
 
 class ModelConfig(StageConfig):
@@ -22,21 +37,37 @@ class ModelConfig(StageConfig):
 
     seed: int
     """Seed of the first weights, of the order of stamps, of their turns and shifts."""
-    network: Literal["small", "resnet18", "resnet18_first_run"]
-    """`small` (0.12 GMAC a stamp), `resnet18` (0.15), or the first run's `resnet18_first_run`
-    (2.22: stem without stride or pooling)."""
+    network: Literal[
+        "small",
+        "compact",
+        "resnet18",
+        "resnet18_first_run",
+        "efficientnetv2_s",
+        "convnext_tiny",
+        "vit_tiny",
+    ]
+    """`small` (0.12 GMAC a stamp), `compact` (0.10: residual, nothing at full resolution),
+    `resnet18` (0.15), or the first run's `resnet18_first_run` (2.22: stem without stride or
+    pooling). With the extra `models`: `efficientnetv2_s` (0.23), `convnext_tiny` (0.37), `vit_tiny`
+    (0.35)."""
+    inputs: tuple[str, ...] = ()
+    """Numbers that the network is told beside the pixels, in this order; may be left out: none.
+    Allowed are `psf_fwhm_<band>_arcsec`, `psf_nea_<band>_arcsec` and `depth_<band>_mag` of the
+    galaxy's cutout, nothing else. The gate `metadata` has to show that they do not tell lenses from
+    negatives; a galaxy that lacks one cannot be trained on or scored."""
     head: Literal["binary", "kinds"]
     """`binary`: one logit, lens or not. `kinds`: a value for lens and for each kind of the mix,
     taught with their cross-entropy; the score is the logit of a lens against all of them."""
     data: Literal["cutouts", "stamps"]
     """`cutouts`: injections are drawn afresh for every epoch and made on the device. `stamps`: the
     train set that stage `stamps` wrote, the same in every epoch."""
-    normalisation: Literal["asinh", "first_run"]
-    """`asinh` of nanomaggies over a fixed softening; or each stamp's own median and MAD, clipped
-    at +-10, which leaks the presence of an arc and is there to be compared with."""
+    normalisation: Literal["asinh", "sqrt", "first_run"]
+    """`asinh` of nanomaggies over a fixed softening, or their `sqrt` with the sign kept; or, as
+    `first_run`, each stamp's own median and MAD, clipped at +-10, which leaks the presence of an
+    arc and is there to be compared with."""
     softening_nmgy: dict[str, float]
-    """Per band, where asinh turns from linear to logarithmic; about the noise of a pixel. Needed
-    by `asinh` alone."""
+    """Per band, where asinh turns from linear to logarithmic, and what sqrt takes for 1; about the
+    noise of a pixel. Not needed by `first_run`."""
     max_shift_px: int = Field(ge=0, le=8)
     """Largest shift of a training stamp along each axis, whole pixels."""
     mix: dict[str, float] = Field(min_length=2)
@@ -48,6 +79,22 @@ class ModelConfig(StageConfig):
     """Weight of a lens in the loss over that of a negative; 1: none. With the head `kinds` all
     negatives weigh alike, of whatever kind."""
 
+    loss: Literal["cross_entropy", "focal", "class_balanced"] = "cross_entropy"
+    """`cross_entropy`; `focal`: stamps that are known well count less (Lin et al. 2017);
+    `class_balanced`: kinds are weighted by the effective number of their stamps in an epoch (Cui et
+    al. 2019)."""
+    focal_gamma: float | None = Field(default=None, gt=0, le=10)
+    """Power of 1 - p in the focal loss, p the probability given to the truth; needed by it."""
+    balance_beta: float | None = Field(default=None, gt=0, lt=1)
+    """Of the effective number (1 - beta^n) / (1 - beta) of n stamps; needed by `class_balanced`."""
+    tail_weight: float | None = Field(default=None, gt=0, le=100)
+    """Weight, beside the loss, of what lenses lose against the highest negatives of a batch: the
+    logistic surrogate of the partial AUC; may be left out: none."""
+    tail_share: float | None = Field(default=None, gt=0, le=1)
+    """Highest share of a batch's negatives that `tail_weight` is for; needed with it."""
+    curriculum: CurriculumConfig | None = None
+    """Lenses from well resolved and bright to all; may be left out: all from the first step."""
+
     max_epochs: int = Field(ge=1, le=10000)
     """Epochs of the schedule; early stopping may end it before."""
     epoch_stamps: int = Field(ge=1)
@@ -58,8 +105,9 @@ class ModelConfig(StageConfig):
     """Of AdamW, at its highest."""
     weight_decay: float = Field(ge=0, le=1)
     """Of AdamW."""
-    schedule: Literal["cosine", "constant"]
-    """How the learning rate goes on after the warm-up: down to 0, or not at all."""
+    schedule: Literal["cosine", "constant", "final_decay"]
+    """How the learning rate goes on after the warm-up: down to 0, not at all, or down to 0 over the
+    last fifth of the steps alone."""
     warmup_steps: int = Field(ge=0)
     """Steps over which the learning rate rises from 0."""
     ema_decay: float = Field(ge=0, lt=1)
@@ -107,8 +155,28 @@ class ModelConfig(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _levers(self) -> Self:
+        for needs, value, when in (
+            (self.loss == "focal", "focal_gamma", 'loss = "focal"'),
+            (self.loss == "class_balanced", "balance_beta", 'loss = "class_balanced"'),
+            (self.tail_weight is not None, "tail_share", "tail_weight"),
+        ):
+            if needs != (getattr(self, value) is not None):
+                raise ValueError(f"{value} is given with {when}, and with that alone")
+        return self
+
+    @model_validator(mode="after")
+    def _told(self) -> Self:
+        allowed = extra_inputs(self.bands)
+        if unknown := [name for name in self.inputs if name not in allowed]:
+            raise ValueError(f"inputs names {unknown}; allowed are {', '.join(allowed)}")
+        if len(set(self.inputs)) < len(self.inputs):
+            raise ValueError(f"inputs names one twice; got {list(self.inputs)}")
+        return self
+
+    @model_validator(mode="after")
     def _softened(self) -> Self:
-        if self.normalisation == "asinh" and set(self.softening_nmgy) != set(self.bands):
+        if self.normalisation != "first_run" and set(self.softening_nmgy) != set(self.bands):
             raise ValueError(
                 f"softening_nmgy must name the bands {list(self.bands)}; got "
                 f"{sorted(self.softening_nmgy)}"
