@@ -63,7 +63,7 @@ def settings_page() -> str:
         if model is None:
             text += [f"`{name}`: {field.description or ''}", ""]
         else:
-            section = f"{name}.NAME" if name == "model" else name
+            section = f"{name}.NAME" if name in ("model", "ensemble") else name
             text += [f"## [{section}]", "", *model_table(model), ""]
     return "\n".join(text) + "\n"
 
@@ -95,6 +95,8 @@ def key_rows(model: type[BaseModel], prefix: str) -> list[str]:
         is_handed = name in HANDED or (name == "psf_beta" and model.__name__ == "StampsConfig")
         is_handed |= model.__name__ == "SelectionConfig" and name in ("targets", "sky")
         is_handed |= model.__name__ == "GatesConfig" and name in ("splits", "models")
+        is_handed |= model.__name__ == "EnsembleConfig" and name == "lens_weight"
+        is_handed |= model.__name__ == "ReportConfig" and name == "ensemble"
         section = {"MinedConfig": "mined", "AuditConfig": "audit"}.get(model.__name__, "")
         is_handed |= name in OF_REPORT.get(section, ())
         if is_handed and issubclass(model, StageConfig):

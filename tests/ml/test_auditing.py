@@ -51,6 +51,26 @@ def studio(world: ab.World, score: auditing.Score = ab.blue_flux) -> Studio:
     return Studio(world.heads, ab.Stored(world), CAMERA, ab.STAMPS["seed"], score)
 
 
+def test_a_network_is_told_of_each_rows_own_galaxy(world: ab.World) -> None:
+    n = world.heads.num_rows
+    at = world.heads.schema.get_field_index("depth_r_mag")
+    depth = pa.array(np.linspace(23, 25, n), pa.float32())
+    heads = world.heads.set_column(at, "depth_r_mag", depth)
+
+    def told(stamps: Tensor, sky: Tensor, extra: Tensor) -> Tensor:
+        assert extra.shape == (len(stamps), 1)
+        return extra[:, 0]
+
+    rows = of_kind(world, "lens").slice(0, 12).take([7, 2, 2, 9, 0, 11, 5])
+    stored = ab.Stored(world)
+    seen = Studio(heads, stored, CAMERA, ab.STAMPS["seed"], told, inputs=("depth_r_mag",))
+    found = auditing.scored(rows, seen).logit
+    galaxy = dict(zip(heads["target_id"].to_pylist(), depth.to_pylist(), strict=True))
+    expected = [galaxy[target] for target in rows["target_id"].to_pylist()]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+    assert len(set(expected)) == 6
+
+
 @pytest.mark.parametrize("is_targeted", [True, False])
 def test_flux_times_a_factor_is_that_much_light_everywhere(
     world: ab.World, is_targeted: bool

@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -18,6 +18,7 @@ from darkhaloscope.core.settings.audit import AuditConfig
 from darkhaloscope.core.settings.base import Model, StageConfig
 from darkhaloscope.core.settings.candidates import CandidatesConfig
 from darkhaloscope.core.settings.cutouts import CutoutsConfig
+from darkhaloscope.core.settings.ensemble import EnsembleConfig
 from darkhaloscope.core.settings.gates import GatesConfig
 from darkhaloscope.core.settings.images import ImagesConfig
 from darkhaloscope.core.settings.manifest import ManifestConfig
@@ -88,6 +89,8 @@ class RunConfig(Model):
     """Rounds of training on what the network takes for lenses; left out: round 0 alone."""
     audit: AuditConfig | None = None
     """Checks of the trained network; left out: none are made."""
+    ensemble: Annotated[dict[str, EnsembleConfig], Field(min_length=1)] | None = None
+    """Networks whose scores are made one and calibrated, by name: `[ensemble.NAME]`."""
     selection: SelectionConfig
     report: ReportConfig
     candidates: CandidatesConfig
@@ -119,6 +122,7 @@ class RunConfig(Model):
         if isinstance(raw.get("report"), dict) and isinstance(mined, dict):
             own = mined.get("model") == raw["report"].get("model")
             raw["report"] = {**raw["report"], **({"mined": mined} if own else {})}
+        raw |= _of_ensembles(raw, shared)
         if isinstance(raw.get("model"), dict):
             shared |= {k: raw[k] for k in ("manifest", "stamps") if k in raw}
             raw["model"] = {
@@ -130,11 +134,32 @@ class RunConfig(Model):
     def _models_exist(self) -> "RunConfig":
         for name in ("mined", "selection", "report", "candidates"):
             section = getattr(self, name)
-            if section is not None and section.model not in self.model:
-                raise ValueError(
-                    f"{name}.model: {section.model!r} is not one of {sorted(self.model)}"
-                )
+            either = name in ("report", "candidates")
+            known = sorted({*self.model, *((self.ensemble or {}) if either else ())})
+            if section is not None and section.model not in known:
+                raise ValueError(f"{name}.model: {section.model!r} is not one of {known}")
         return self
+
+    @model_validator(mode="after")
+    def _members_exist(self) -> "RunConfig":
+        for name, ensemble in (self.ensemble or {}).items():
+            if name in self.model:
+                raise ValueError(f"ensemble.{name}: there is a model of this name; choose another")
+            rounds = {m: self.last_round(m) for m in self.model}
+            faults = [
+                f"{model!r} is not one of {sorted(rounds)}"
+                if model not in rounds
+                else f"{model} has no round {k}, its last is {rounds[model]}"
+                for model, k in ensemble.named
+                if model not in rounds or (k is not None and k > rounds[model])
+            ]
+            if faults:
+                raise ValueError(f"ensemble.{name}.members: {'; '.join(faults)}")
+        return self
+
+    def last_round(self, model: str) -> int:
+        """The last round of a model: 0 where nothing is mined for it."""
+        return self.mined.rounds if self.mined is not None and self.mined.model == model else 0
 
     @model_validator(mode="after")
     def _mined_are_learnt_from(self) -> "RunConfig":
@@ -292,9 +317,11 @@ def digest_text(config: Model) -> str:
 
 
 def stage_config(config: RunConfig, stage: str, *, model: str | None = None) -> StageConfig:
-    """The settings of one stage; of one of the models where the stage is `model`."""
+    """The settings of one stage; of one of the models or ensembles where it has several."""
     if stage == "model":
         return config.model[model or next(iter(config.model))]
+    if stage == "ensemble" and config.ensemble is not None:
+        return config.ensemble[model or next(iter(config.ensemble))]
     found: StageConfig = getattr(config, stage)
     return found
 
@@ -332,6 +359,18 @@ def _beside(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {k: {**raw[k], **v} for k, v in handed.items() if isinstance(raw.get(k), dict)}
 
 
+def _of_ensembles(raw: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The ensembles with what they are handed, and the report with the one that it names."""
+    ensembles, report = raw.get("ensemble"), raw.get("report")
+    if not isinstance(ensembles, dict) or not isinstance(report, dict):
+        return {}
+    told = {**shared, **{k: report[k] for k in ("lens_weight",) if k in report}}
+    made = {k: {**v, **told} if isinstance(v, dict) else v for k, v in ensembles.items()}
+    named = made.get(str(report.get("model")))
+    own = {"ensemble": named} if isinstance(named, dict) else {}
+    return {"ensemble": made, "report": {**report, **own}}
+
+
 def _stated_twice(raw: Mapping[str, Any]) -> list[str]:
     """Keys that a section states though it is handed them, `section.key`: they would be ignored."""
     handed: dict[str, tuple[str, ...]] = dict.fromkeys(_SECTIONS, _CONVENTIONS)
@@ -339,13 +378,17 @@ def _stated_twice(raw: Mapping[str, Any]) -> list[str]:
     handed["manifest"] = (*_CONVENTIONS, "target_variant")
     handed |= {name: (*_CONVENTIONS, *keys) for name, keys in faults.OF_REPORT.items()}
     handed["selection"] += ("targets",)
-    handed["report"] = (*_CONVENTIONS, "mined")
+    handed["report"] = (*_CONVENTIONS, "mined", "ensemble")
     handed["audit"] += ("stamps",)
     handed["gates"] = (*_CONVENTIONS, "manifest", "stamps", "splits", "models")
     stated = {name: raw.get(name) for name in handed}
     models = raw.get("model")
     if isinstance(models, dict):
         stated |= {f"model.{name}": table for name, table in models.items()}
+    ensembles = raw.get("ensemble")
+    if isinstance(ensembles, dict):
+        stated |= {f"ensemble.{name}": table for name, table in ensembles.items()}
+        handed |= {f"ensemble.{name}": (*_CONVENTIONS, "lens_weight") for name in ensembles}
     return [
         f"{name}.{key}"
         for name, table in stated.items()

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from darkhaloscope.core.schemas import SchemaOf
 
-Rounds = Literal["own", "before", "previous", "earlier"]
+Rounds = Literal["own", "before", "previous", "earlier", "first"]
 Scope = Literal["partition", "tile", "whole"]
 KeptAs = Literal["parquet", "json"]
 MadeIn = Literal["every", "but_last", "last"]
-Partition = Literal["catalogue", "tile", "set/tile", "model", "model/set/tile", "whole"]
+Partition = Literal[
+    "catalogue", "tile", "set/tile", "model", "model/set/tile", "ensemble/set", "whole"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Input:
         rounds: Of tables that are made anew in every round of mining: `own`, the output's round,
             or the last one where the output has none; `before`, all rounds below the output's;
             `previous`, the one before it, if any; `earlier`, all below the last. A schema with the
-            column `round` is handed the round.
+            column `round` is handed the round. For an ensemble `own` is all its members, whose
+            names, `NAME/round=k`, a schema with the column `member` is handed; `first`, the first.
         handed_as: The parameter's name in `run`, where it is not the table's.
     """
 

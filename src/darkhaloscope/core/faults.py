@@ -53,11 +53,13 @@ def _is_handed(location: Location) -> bool:
     names = [str(part) for part in location] or [""]
     if names[1:2] and names[1] in OF_REPORT.get(names[0], ()):
         return True
-    if names[:2] == ["report", "mined"]:
+    if names[:2] in (["report", "mined"], ["report", "ensemble"]):
         return True
     if names[0] in ("manifest", "stamps"):
         return any(name in _HANDED for name in names[1:2])
-    inner = names[2:3] if names[0] == "model" else names[1:2]
+    if names[0] == "ensemble" and names[2:3] == ["lens_weight"]:
+        return True
+    inner = names[2:3] if names[0] in ("model", "ensemble") else names[1:2]
     return names[0] not in ("survey", "simulate", "cutouts") and any(n in _HANDED for n in inner)
 
 

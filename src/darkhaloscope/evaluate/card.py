@@ -329,9 +329,18 @@ def _calibration(m: Mapping[str, Any]) -> str:
         f"Expected calibration error {share(found['ece'])} over {found['n_bins']} bins of equal "
         f"mass; a faultless finder would show {share(found['noise'])} in a table of this size."
     )
-    tail = [(power(t["prevalence"]), share(t["ece"])) for t in found["tail"]]
-    head = ("lenses per target", f"error above FPR {power(found['tail_fpr'])}")
+    tail = [(power(t["prevalence"]), _error(t), _error(t["top"])) for t in found["tail"]]
+    top = "error at the top, above an FPR equal to the lenses per target"
+    head = ("lenses per target", f"error above FPR {power(found['tail_fpr'])}", top)
     return f"{said}\n\n{_table(head, tail)}"
+
+
+def _error(entry: Mapping[str, Any]) -> str:
+    """A calibration error with its interval, or why there is none."""
+    if entry["note"] or entry["ece"] is None:
+        return str(entry["note"]) or "–"
+    ends = interval(entry)
+    return f"{share(entry['ece'])} ({ends})" if ends else share(entry["ece"])
 
 
 def _failures(card: Card) -> str:

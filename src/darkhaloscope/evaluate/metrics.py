@@ -107,7 +107,7 @@ def evaluate(
         if thresholds is None
         else measured(thresholds, curve, headline, score_kind=rows.score_kind)
     )
-    calibrated, reason = calibration(rows, plan.prevalences)
+    calibrated, reason = calibration(rows, plan.prevalences, draws=plan.draws)
     by_kind = _by_kind(stress, headline)
     metrics = {
         "format": FORMAT,

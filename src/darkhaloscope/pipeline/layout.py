@@ -41,14 +41,15 @@ class Layout:
         }
         if stage.partition == "set/tile":
             return self._set_tiles(self.config.stamps.sets)
+        if stage.partition == "ensemble/set":
+            return [f"{e}/set={s}" for e in self.config.ensemble or {} for s in SCORED_SETS]
         if stage.partition == "model/set/tile":
             return [f"{m}/{key}" for m in kinds["model"] for key in self._set_tiles(SCORED_SETS)]
         return list(kinds[stage.partition])
 
     def last_round(self, model: str) -> int:
         """The last round of a model: 0 where nothing is mined for it."""
-        mined = self.config.mined
-        return mined.rounds if mined is not None and mined.model == model else 0
+        return self.config.last_round(model)
 
     def path(self, table: str, key: str) -> str:
         """Where the partition `key` of a table stands; a folder for an artefact."""
@@ -73,9 +74,12 @@ class Layout:
             return sorted(self.catalogues)
         if source.partition == "whole" and not source.splits_output_by:
             return [WHOLE]
-        if source.partition == "model":
+        if source.partition in ("model", "ensemble/set"):
             made = set(self.partitions(source))
-            return [k for k in self._rounds(stage, wanted, key) if k in made]
+            name = self._model(stage, key)
+            sets = [f"{name}/set={s}" for s in wanted.sets or SCORED_SETS]
+            named = self._rounds(stage, wanted, key) if source.partition == "model" else sets
+            return [k for k in named if k in made]
         if source.partition in ("set/tile", "model/set/tile"):
             asked = wanted.sets or (set_of(key),)
             if source.partition == "set/tile":
@@ -101,6 +105,9 @@ class Layout:
     def _rounds(self, stage: Stage, wanted: Input, key: str) -> list[str]:
         """`NAME/round=k` of all that one input contributes."""
         name = self._model(stage, key)
+        if name in (self.config.ensemble or {}):
+            members = self._members(name) if stage.partition == "ensemble/set" else []
+            return members[:1] if wanted.rounds == "first" else members
         last = self.last_round(name)
         own = round_of(key) if stage.partition.startswith("model") else last
         asked = {
@@ -113,10 +120,15 @@ class Layout:
 
     def _model(self, stage: Stage, key: str) -> str:
         """The model that a partition belongs to, or that the stage's settings name."""
-        if stage.partition.startswith("model"):
+        if stage.partition.startswith(("model", "ensemble")):
             return key.split("/", 1)[0]
         name: str = getattr(self.config, stage.name).model
         return name
+
+    def _members(self, ensemble: str) -> list[str]:
+        """`NAME/round=k` of the members of an ensemble, in their order."""
+        named = (self.config.ensemble or {})[ensemble].named
+        return [f"{model}/round={self.last_round(model) if k is None else k}" for model, k in named]
 
     def _set_tiles(self, sets: Sequence[str]) -> list[str]:
         """Every set and tile that holds a target of it; `sky` holds the targets of all splits."""
@@ -137,6 +149,12 @@ def round_of(key: str) -> int:
     """The round of mining in a partition's key or path; 0 where it has none."""
     found = re.search(r"(?:^|/)round=(\d+)", key)
     return int(found[1]) if found else 0
+
+
+def member_of(key: str) -> str:
+    """`NAME/round=k` in a partition's key or path; empty where it has none."""
+    found = re.search(r"([^/]+/round=\d+)", key)
+    return found[1] if found else ""
 
 
 def set_of(key: str) -> str:

@@ -18,6 +18,7 @@ ORDER = (
     "scores",
     "mined",
     "audit",
+    "ensemble",
     "selection",
     "candidates",
     "report",

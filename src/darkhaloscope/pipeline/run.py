@@ -28,7 +28,7 @@ from darkhaloscope.survey.files import Survey
 log = logging.getLogger(__name__)
 
 _LOOP = ("model", "scores", "mined")  # stages of which every round of mining has its own
-_HERE = ("whole", "model")  # partitions that run in this process, with all its threads
+_HERE = ("whole", "model", "ensemble/set")  # run in this process, with all its threads
 
 
 class Progress(Protocol):

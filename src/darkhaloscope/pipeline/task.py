@@ -36,7 +36,7 @@ from darkhaloscope.core.errors import DarkHaloScopeError, DataError
 from darkhaloscope.core.settings.base import StageConfig
 from darkhaloscope.data import store
 from darkhaloscope.pipeline import lists, sources
-from darkhaloscope.pipeline.layout import WHOLE, Layout, round_of, set_of
+from darkhaloscope.pipeline.layout import WHOLE, Layout, member_of, round_of, set_of
 from darkhaloscope.pipeline.pixels import StoredPixels
 from darkhaloscope.pipeline.registry import ORDER, stage_named
 from darkhaloscope.survey.files import Survey
@@ -214,14 +214,16 @@ class Task:
         return pa.concat_tables(tables)
 
     def _read(self, wanted: Input, path: str, schema: pa.Schema) -> pa.Table:
-        """Columns of a partition; the round that a path tells is added where it is asked for."""
+        """Columns of a partition; what a path tells, round and member, is added where asked for."""
         output = stage_named(wanted.table).output
-        bands = self.layout.config.survey.bands
-        if "round" not in schema.names or (output is not None and "round" in output(bands).names):
-            return store.read(path, columns=schema.names)
-        table = store.read(path, columns=[name for name in schema.names if name != "round"])
-        rounds = pa.array([round_of(path)] * table.num_rows, schema.field("round").type)
-        return table.append_column("round", rounds)
+        own = () if output is None else output(self.layout.config.survey.bands).names
+        told: dict[str, Any] = {"round": round_of(path), "member": member_of(path)}
+        told = {name: v for name, v in told.items() if name in schema.names and name not in own}
+        table = store.read(path, columns=[name for name in schema.names if name not in told])
+        for name, value in told.items():
+            values = pa.array([value] * table.num_rows, schema.field(name).type)
+            table = table.append_column(name, values)
+        return table
 
     def _rows_of(self, wanted: Input, key: str, piece: pa.Table | None) -> pa.Table | None:
         """The rows of a large input that a piece of the first one asks for."""
@@ -290,7 +292,8 @@ class Task:
         for name in ORDER:
             if not is_asked(config, name):
                 continue
-            models = list(config.model) if name == "model" else [None]
+            several = {"model": config.model, "ensemble": config.ensemble}
+            models = list(several.get(name) or [None])
             texts = [digest_text(stage_config(config, name, model=m)) for m in models]
             made[name] = _sha256("\n".join(texts))
         return made
@@ -305,7 +308,7 @@ class Task:
         return tuple(found)
 
     def _config(self, key: str) -> StageConfig:
-        name = key.split("/", 1)[0] if self.name == "model" else None
+        name = key.split("/", 1)[0] if self.name in ("model", "ensemble") else None
         return stage_config(self.layout.config, self.name, model=name)
 
     def _named(self, key: str) -> str:

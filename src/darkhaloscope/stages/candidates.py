@@ -1,6 +1,7 @@
 """Candidates: every target of the sky set, best first, one row per position.
 
-In:  scores of the set `sky`; splits, with magnitudes and tile; cutouts without pixels.
+In:  scores of the set `sky`, or what an ensemble makes of them; splits, with magnitudes and tile;
+     cutouts without pixels.
 Out: candidates, ranked by logit, then by target_id, so that the order of the rows is no matter.
 
 Catalogues list pieces of one object as several targets, and one lens would fill several places of
@@ -22,7 +23,12 @@ VIEWER = "https://www.legacysurvey.org/viewer?ra={ra:.6f}&dec={dec:.6f}&layer={l
 
 
 def run(
-    *, scores: pa.Table, splits: pa.Table, cutouts: pa.Table, config: CandidatesConfig
+    *,
+    scores: pa.Table,
+    splits: pa.Table,
+    cutouts: pa.Table,
+    config: CandidatesConfig,
+    ensemble: pa.Table | None = None,
 ) -> pa.Table:
     """Rank the targets of the sky.
 
@@ -31,10 +37,13 @@ def run(
         splits: One row per target: brick, tile and magnitudes.
         cutouts: One row per target: its masked fraction.
         config: Settings.
+        ensemble: In place of `scores` where an ensemble ranks: its rows of the set `sky`.
 
     Raises:
         DataError: a score is NaN, or a scored target has no row in `splits` or `cutouts`.
     """
+    if ensemble is not None and ensemble.num_rows:
+        scores = ensemble
     sky = scores.filter(pc.equal(scores["set"], "sky"))
     n_nan = int(np.isnan(sky["logit"].to_numpy()).sum())
     if n_nan:
@@ -60,7 +69,11 @@ def run(
     schema = schemas.candidates(config.bands)
     return pa.table(
         [
-            columns.get(f.name, kept[f.name] if f.name in kept.column_names else None)
+            columns[f.name]
+            if f.name in columns
+            else kept[f.name]
+            if f.name in kept.column_names
+            else pa.nulls(kept.num_rows, f.type)
             for f in schema
         ],
         schema=schema,
@@ -100,10 +113,11 @@ def _seen(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="candidates",
-    version=2,
+    version=3,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("sky",)),
+        Input("ensemble", schemas.ensemble, scope="whole", sets=("sky",)),
         Input("splits", _hosts, scope="whole"),
         Input("cutouts", _seen, scope="whole"),
     ),

@@ -1,9 +1,10 @@
 """Report: every figure of a model's scores, as a page, as JSON and as a table.
 
-In:  scores of the sets `test` and `calib`; splits and cutouts without pixels, for the counts;
-     manifest, for what was drawn; candidates, where the run has them; what gates and audit said,
-     hashes and the model's description, for the card; where it was mined for the model, what was
-     mined and the scores of all rounds; pixels of the few stamps that the galleries show.
+In:  scores of the sets `test` and `calib`, or what an ensemble makes of them; splits and cutouts
+     without pixels, for the counts; manifest, for what was drawn; candidates, where the run has
+     them; what gates and audit said, hashes and the model's description, for the card; where it was
+     mined for the model, what was mined and the scores of all rounds; pixels of the few stamps that
+     the galleries show.
 Out: a folder with index.html, metrics.json, metrics.parquet, card.md and the card's pictures.
 
 The operating points have thresholds that were chosen on `calib` and are measured on `test`. Tables,
@@ -15,6 +16,7 @@ some dozens of stamps and a test set may hold millions.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +38,7 @@ from darkhaloscope.core.settings.report import ReportConfig
 from darkhaloscope.evaluate import (
     audit_section,
     card,
+    committee,
     drawn,
     html,
     metrics,
@@ -46,6 +49,7 @@ from darkhaloscope.evaluate import (
     rows,
 )
 from darkhaloscope.evaluate import mining as evaluate_mining
+from darkhaloscope.evaluate.calibration import calibration
 from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import Evaluation, Plan
 from darkhaloscope.evaluate.rows import Floats, Rows
@@ -54,6 +58,7 @@ RESOLUTION = ("theta_e_arcsec", "theta_e_over_fwhm_r", "theta_e_over_psfsize_r")
 OF_TARGETS = ("psf_fwhm_r_arcsec", "depth_r_mag", "host_mag_z")
 PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
 GROUP_THETA_E_ARCSEC = 2.5  # from here on a lens is likelier a group: docs/populations.md
+UNCALIBRATED = "As the probability that one candidate is a lens: scores are not calibrated."
 FAILURES = ("Missed lenses", "Worst negatives")  # galleries that the card shows
 OF_MANIFEST = ("theta_e_arcsec", "lens_z", "src_z", "src_mag_r", "src_r_eff_arcsec")
 
@@ -74,15 +79,19 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
     mined: pa.Table | None = None,
     earlier: pa.Table | None = None,
     lists: Mapping[str, pa.Table] | None = None,
+    ensemble: pa.Table | None = None,
 ) -> Path:
-    """Evaluate one model and write its report; return the folder.
+    """Evaluate one model or ensemble and write its report; return the folder.
 
     Without `model` or `provenance` the card says that they are not known. `scores` are those of the
-    last round of mining, `earlier` with the column `round` those of the others.
+    last round of mining, `earlier` with the column `round` those of the others; of an ensemble
+    `ensemble` stands in their place.
 
     Raises:
         DataError: the scores cannot be evaluated: NaN, one class only, no row with a label.
     """
+    if config.ensemble is not None and ensemble is not None:
+        scores = ensemble
     columns = (*RESOLUTION, f"arc_snr_{config.arc_snr_band}", *OF_TARGETS)
     weight = None if config.lens_weight == "equal" else config.lens_weight
     sets = {}
@@ -91,11 +100,12 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
         where = f"scores of {config.model}, set {name}"
         sets[name] = rows.from_scores(chosen, weight=weight, columns=columns, where=where)
     result = metrics.evaluate(sets["test"], _plan(config), calib=sets["calib"])
+    judged = _committee(scores, sets["test"], config)
     lenses = _lenses(manifest, scores, config)
     audited = [] if audit is None else audit.to_pylist()
     mining = _mining(scores, earlier, mined, lists or {}, config)
     figures = metrics.finite(
-        {**result.metrics, "drawn": _drawn(lenses), "audit": audited, "mining": mining}
+        {**result.metrics, "drawn": _drawn(lenses), "audit": audited, "mining": mining, **judged}
     )
     folder = scratch.path / "report"
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +120,7 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
     described = card.Card(
         title=f"Model card: {config.model}",
         subtitle=f"Tested on {_population(config)}; bands {' '.join(config.bands)}.",
-        network={} if model is None else _network(model),
+        network=_committee_of(config) if model is None else _network(model),
         metrics=figures,
         splits=shares,
         gates=None if provenance is None else provenance.gates,
@@ -119,6 +129,7 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
         cautions=said,
         failures=[g for g in galleries if g.title in FAILURES],
         sections=[
+            *([committee.card_section(figures["committee"])] if judged else []),
             *([mining_section.card_section(mining)] if mining else []),
             *([audit_section.card_section(audited)] if audited else []),
         ],
@@ -141,12 +152,52 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
         is_simulated_sky=config.sky == "simulated",
         gates=None if provenance is None else card.judged(provenance.gates),
         sections=[
+            *([committee.page_section(figures["committee"])] if judged else []),
             *([mining_section.page_section(mining)] if mining else []),
             *([audit_section.page_section(audited)] if audited else []),
         ],
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
     return folder
+
+
+def _committee(scores: pa.Table, test: Rows, config: ReportConfig) -> dict[str, Any]:
+    """Calibration of an ensemble's probabilities, and what is said of it; empty for one network."""
+    if config.ensemble is None:
+        return {}
+    of_test = pc.and_(pc.equal(scores["set"], "test"), pc.is_valid(scores["label"]))
+    known = scores.filter(of_test)
+    plan = _plan(config)
+    at = config.ensemble.prevalence
+    claimed = replace(test, score=_floats(known["probability"]), score_kind="probability")
+    calibrated, reason = calibration(claimed, plan.prevalences, at=at, draws=plan.draws)
+    members = config.ensemble.members
+    logits = np.array(known["member_logits"].to_pylist(), np.float64).reshape(-1, len(members))
+    apart = _floats(known["disagreement"])
+    judged = committee.figures(
+        test,
+        plan,
+        members=members,
+        logits=logits,
+        disagreement=None if np.isnan(apart).any() else apart,
+        contaminated=_floats(known["probability_contaminated"]),
+        prevalence=at,
+        contaminants_times=config.ensemble.contaminants_times,
+    )
+    return {"calibration": calibrated, "calibration_reason": reason, "committee": judged}
+
+
+def _committee_of(config: ReportConfig) -> dict[str, str]:
+    """What the run's file says of an ensemble; nothing of one network."""
+    if config.ensemble is None:
+        return {}
+    return {
+        "name in the run file": config.model,
+        "members": ", ".join(config.ensemble.members),
+        "combined by": config.ensemble.combine,
+        "calibration": config.ensemble.calibration,
+        "lenses per target": f"{config.ensemble.prevalence:g}",
+    }
 
 
 def _mining(
@@ -223,7 +274,7 @@ def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfi
         f"For false-positive rates below {lowest}: {figures['n_negatives']:,} negatives cannot "
         f"bound them.",
         "As a purity without a prevalence: how rare lenses are is stated, not measured.",
-        "As the probability that one candidate is a lens: scores are not calibrated.",
+        *([] if figures["calibration"] else [UNCALIBRATED]),
     ]
     if config.sky == "simulated":
         said.insert(
@@ -292,11 +343,13 @@ def _population(config: ReportConfig) -> str:
 def _plots(
     result: Evaluation, test: Rows, figures: Mapping[str, Any], fpr: float
 ) -> dict[str, str]:
+    calibrated = figures["calibration"]
     axes = {"theta_e_arcsec": r"$\theta_E$, arcsec", "theta_e_over_fwhm_r": r"$\theta_E$ / FWHM r"}
     return {
         "roc": plots.roc(result),
         "scores": plots.score_distributions(test),
         "completeness": plots.completeness(figures, axes, fpr),
+        **({"reliability": plots.reliability(calibrated)} if calibrated else {}),
     }
 
 
@@ -563,7 +616,7 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=6,
+    version=7,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("val", "calib", "test")),
@@ -577,6 +630,7 @@ STAGE = Stage(
         ),
         Input("mined", schemas.mined, scope="whole", rounds="earlier"),
         Input("audit", schemas.audit, scope="whole"),
+        Input("ensemble", schemas.ensemble, scope="whole", sets=("calib", "test")),
         Input("splits", _shares_of, scope="whole"),
         Input("cutouts", _refusals, scope="whole"),
         Input("manifest", _injections, scope="whole"),

@@ -9,7 +9,7 @@ class CandidatesConfig(StageConfig):
     """Every target of the sky set, ranked by one model; one row per position."""
 
     model: str = Field(min_length=1)
-    """Name of the model that ranks, as in `[model.NAME]`."""
+    """Name of the model or ensemble that ranks, as in `[model.NAME]` or `[ensemble.NAME]`."""
     merge_arcsec: float = Field(gt=0, le=60)
     """Targets nearer than this are one row, that of the highest score; chains are one group."""
     viewer_layer: str = Field(pattern=r"^[A-Za-z0-9._-]*$")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from darkhaloscope.core.settings.base import StageConfig
+from darkhaloscope.core.settings.ensemble import EnsembleConfig
 from darkhaloscope.core.settings.mined import MinedConfig
 
 Edges = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
@@ -17,8 +18,11 @@ class ReportConfig(StageConfig):
     mined: MinedConfig | None = None
     """`[mined]`, by which rounds are compared; not written here but handed over."""
 
+    ensemble: EnsembleConfig | None = None
+    """The `[ensemble.NAME]` that is reported, if any; not written here but handed over."""
+
     model: str = Field(min_length=1)
-    """Name of the model reported, as in `[model.NAME]`."""
+    """Name of the model or ensemble reported, as in `[model.NAME]` or `[ensemble.NAME]`."""
     seed: int = Field(ge=0)
     """Seed of the named draws that intervals are made with."""
     sky: Literal["simulated", "real"]
