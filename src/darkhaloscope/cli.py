@@ -34,6 +34,14 @@ class DeviceName(StrEnum):
     cuda = "cuda"
 
 
+class RuntimeName(StrEnum):
+    """What runs a network."""
+
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
 class EngineName(StrEnum):
     """What runs the partitions."""
 
@@ -264,13 +272,99 @@ def config(file: RunFile) -> None:
 )
 def bench(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="render|train [--json] [--out FILE] ...")
+        list[str] | None, typer.Argument(metavar="render|train|infer [--json] [--out FILE] ...")
     ] = None,
 ) -> None:
     """Measure speed and error on this machine, beside peers: `dhs bench --help`."""
     from darkhaloscope.bench.entry import run as measure
 
     raise typer.Exit(measure(words or []))
+
+
+@app.command()
+def score(  # noqa: PLR0913  (one argument an option)
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL_FOLDER", help="A trained model: model/NAME/round=K.")
+    ],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="FITS cutouts, or folders of them.")
+    ],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Table: .parquet, .csv or .ecsv.")
+    ] = None,
+    runtime: Annotated[RuntimeName, typer.Option(help="What runs the network.")] = (
+        RuntimeName.torch
+    ),
+    bands: Annotated[
+        str, typer.Option(metavar="B,B,...", help="Planes in order, where no header says.")
+    ] = "",
+    pixel_scale: Annotated[
+        float | None, typer.Option(metavar="ARCSEC", help="Where no header says.")
+    ] = None,
+    zero_point: Annotated[
+        float | None,
+        typer.Option(metavar="MAG", help="AB mag of one unit of flux; 22.5: nanomaggies."),
+    ] = None,
+    sky_median: Annotated[
+        str, typer.Option(metavar="X,X,...", help="nmgy, one a band; default: measured.")
+    ] = "",
+    sky_annulus: Annotated[
+        str, typer.Option(metavar="IN,OUT", help="Radii of the sky in px, as in [cutouts].")
+    ] = "28,38",
+    told: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=VALUE", help="Told beside the pixels; repeatable."),
+    ] = None,
+    device: DeviceOption = DeviceName.auto,
+) -> None:
+    """Score FITS cutouts from anywhere with a trained model."""
+    inner, outer = _numbers("--sky-annulus", sky_annulus, 2)
+    sky = _numbers("--sky-median", sky_median) if sky_median else ()
+    inputs = dict(_named_number(text) for text in told or [])
+    try:
+        from darkhaloscope import scoring
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("darkhaloscope"):
+            raise
+        raise ConfigError(
+            f"{error.name} is not installed; `pip install 'darkhaloscope[nets]'` brings it"
+        ) from error
+    from darkhaloscope.survey.foreign import Stated
+
+    if out is not None:
+        scoring.check_name(out)
+    asked = scoring.Asked(
+        runtime=runtime.value,
+        device=_device(device),
+        stated=Stated(tuple(filter(None, re.split(r"[\s,]+", bands))), pixel_scale, zero_point),
+        sky_median=sky,
+        annulus_px=(inner, outer),
+        inputs=inputs,
+    )
+    table = scoring.score(model, paths, asked)
+    if out is None:
+        typer.echo(scoring.summary(table, shown=None))
+    else:
+        scoring.write(table, out)
+        typer.echo(scoring.summary(table))
+        typer.echo(f"all in {out}")
+
+
+@app.command(
+    # argparse reads the words, so that they are the same where there is no typer
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+def benchmark(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[--quick] [--recipe NAME] [--set val|test] [--table] ..."),
+    ] = None,
+) -> None:
+    """Train and judge recipes on the frozen benchmark: `dhs benchmark --help`."""
+    from darkhaloscope.bench.entry import run as measure
+
+    raise typer.Exit(measure(["benchmark", *(words or [])]))
 
 
 @app.command(
@@ -287,6 +381,29 @@ def evaluate(
     from darkhaloscope.evaluate.entry import run as report
 
     raise typer.Exit(report(words or []))
+
+
+def _numbers(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
+    """Numbers of an option, with commas between them."""
+    try:
+        made = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        made = ()
+    if not made or (count is not None and len(made) != count):
+        many = "" if count is None else f"{count} "
+        raise ConfigError(f"{option} wants {many}numbers with commas between them; got {text!r}")
+    return made
+
+
+def _named_number(text: str) -> tuple[str, float]:
+    """Of NAME=VALUE."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError as error:
+        raise ConfigError(
+            f"--input wants NAME=VALUE, e.g. psf_fwhm_r_arcsec=1.1; got {text!r}"
+        ) from error
 
 
 def _write_preset(file: Path, preset: str, area: str | None = None) -> str:

@@ -24,8 +24,13 @@ Figures = Mapping[str, Any]
 MEASURES = {
     "render": "speed and error of the renderer, beside lenstronomy",
     "train": "where the time of a training step goes",
+    "infer": "how fast a network scores in torch, ONNX Runtime and OpenVINO",
+    "benchmark": "recipes on the frozen benchmark: `dhs benchmark`",
+    "spacewarps": "networks trained on simulated pictures, on real graded candidates",
 }
-_PACKAGES = ("numpy", "scipy", "torch", "numba", "lightning", "lenstronomy")
+_PACKAGES = (
+    "numpy", "scipy", "torch", "numba", "lightning", "lenstronomy", "onnxruntime", "openvino",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,10 +47,10 @@ def run(words: Sequence[str]) -> int:
     Raises:
         ConfigError: a word or option cannot be used.
     """
-    listed = "\n".join(f"  {name:<8}{what}" for name, what in MEASURES.items())
+    listed = "\n".join(f"  {name:<11}{what}" for name, what in MEASURES.items())
     parser = Parser(
         prog="dhs bench",
-        usage="dhs bench render|train [--json] [--out FILE] ...",
+        usage="dhs bench render|train|infer|benchmark ...",
         description="Measure speed and error on this machine.",
         epilog=f"measures:\n{listed}\n\n`dhs bench MEASURE --help` lists the options of each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -89,25 +89,7 @@ class Image:
         Raises:
             ImageError: its header does not say.
         """
-        header = self.unit.header
-        missing = [key for key in _WCS_KEYS if key not in header]
-        if missing or not str(header["CTYPE1"]).startswith("RA---"):
-            raise ImageError(
-                f"its header has no sky coordinates ({', '.join(missing) or 'CTYPE1'})"
-            )
-        wcs = WCS(naxis=2)  # of these cards alone: others of old headers only raise warnings
-        wcs.wcs.ctype = [header["CTYPE1"], header["CTYPE2"]]
-        wcs.wcs.crval = [header["CRVAL1"], header["CRVAL2"]]
-        wcs.wcs.crpix = [header["CRPIX1"], header["CRPIX2"]]
-        if "CD1_1" in header:
-            wcs.wcs.cd = [[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)]
-        elif "CDELT1" in header:
-            wcs.wcs.cdelt = [header["CDELT1"], header["CDELT2"]]
-            wcs.wcs.pc = [[header.get(f"PC{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)]
-        else:
-            raise ImageError("its header has no pixel scale (CD1_1, CDELT1)")
-        wcs.wcs.set()
-        return Frame(self.shape, wcs)
+        return frame_of(self.unit.header, self.shape)
 
     def boxes(self, x0: Corners, y0: Corners, size: int) -> NDArray[Any]:
         """Squares of the image, shape (n, size, size).
@@ -150,6 +132,34 @@ class Image:
     def _tile(self) -> tuple[int, int]:
         rows, columns = self.unit.tile_shape
         return int(rows), int(columns)
+
+
+def frame_of(header: Any, shape: tuple[int, int]) -> Frame:
+    """Where an image with this header lies, whatever other axes it has.
+
+    Args:
+        header: Of the image's unit.
+        shape: Rows and columns.
+
+    Raises:
+        ImageError: the header does not say.
+    """
+    missing = [key for key in _WCS_KEYS if key not in header]
+    if missing or not str(header["CTYPE1"]).startswith("RA---"):
+        raise ImageError(f"its header has no sky coordinates ({', '.join(missing) or 'CTYPE1'})")
+    wcs = WCS(naxis=2)  # of these cards alone: others of old headers only raise warnings
+    wcs.wcs.ctype = [header["CTYPE1"], header["CTYPE2"]]
+    wcs.wcs.crval = [header["CRVAL1"], header["CRVAL2"]]
+    wcs.wcs.crpix = [header["CRPIX1"], header["CRPIX2"]]
+    if "CD1_1" in header:
+        wcs.wcs.cd = [[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)]
+    elif "CDELT1" in header:
+        wcs.wcs.cdelt = [header["CDELT1"], header["CDELT2"]]
+        wcs.wcs.pc = [[header.get(f"PC{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)]
+    else:
+        raise ImageError("its header has no pixel scale (CD1_1, CDELT1)")
+    wcs.wcs.set()
+    return Frame(shape, wcs)
 
 
 @contextlib.contextmanager
