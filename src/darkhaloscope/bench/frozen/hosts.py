@@ -8,6 +8,7 @@ belongs to a galaxy's id, and seeing, depth and dust to its brick, so that any g
 again, on any device, without the others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from darkhaloscope.lensing.render import Grid, Lens, Sersic
 from darkhaloscope.lensing.transfer import sent
 from darkhaloscope.simulate import colours, components, galaxies, surroundings
 from darkhaloscope.simulate.draws import Draws, Rows, Values
+from darkhaloscope.survey.lrg import VARIANTS
 
 Ids = NDArray[np.int64]
 
@@ -34,10 +36,11 @@ BRICKS_PER_REGION = 8
 SPLITS = ("train", "val", "calib", "test")
 _FIRST_RELEASE = 9100  # none of a survey's
 _BRICK_BITS, _OBJID_BITS = 20, 22
-_BANDS_SMALL_PX = 40  # stamp of a faint neighbour
+_SMALL_PX = 40  # stamp of a faint neighbour
 _FAINT_NMGY = 2.0  # in every band: its light beyond such a stamp is under the noise
 _STAR_R_EFF_ARCSEC = 0.03
 _RENDERED_AT_ONCE = 1024
+_CUTS, _MAG_ERROR = "v3_color_relaxed", 0.01
 _GUARD_PX = 12  # beyond a cutout's edge, from where neighbours still shine in
 
 
@@ -72,9 +75,15 @@ class Galaxies:
     def take(self, rows: NDArray[np.intp]) -> "Galaxies":
         """Some of them."""
         at = pa.array(rows)
-        arrays = (self.psfsize, self.beta, self.sky_sigma, self.electrons, self.transmission)
         return Galaxies(
-            self.splits.take(at), self.heads.take(at), *[a[rows] for a in arrays], self.early[rows]
+            splits=self.splits.take(at),
+            heads=self.heads.take(at),
+            psfsize=self.psfsize[rows],
+            beta=self.beta[rows],
+            sky_sigma=self.sky_sigma[rows],
+            electrons=self.electrons[rows],
+            transmission=self.transmission[rows],
+            early=self.early[rows],
         )
 
 
@@ -95,31 +104,11 @@ def describe(ids: Ids, sky: Any, *, split: str, bands: tuple[str, ...], size_px:
         size_px: Width of a cutout.
     """
     early = galaxies.early_types(ids, sky)
-    brick = Draws(ids >> _OBJID_BITS, sky.seed)
     own = Draws(ids, sky.seed)
-    seeing = sky.psfsize_r_arcsec * np.exp(brick.normal("psfsize", sky.psfsize_scatter))
-
-    def each(make: Any) -> Values:
-        return np.stack([make(band) for band in bands], 1)
-
-    def width(band: str) -> Values:
-        over_r = getattr(sky.psfsize_over_r, band)
-        size = seeing * over_r * np.exp(brick.normal(f"psfsize {band}", 0.03))
-        return np.asarray(size.clip(0.7, 3.0))
-
-    psfsize = each(width)
-    beta = each(lambda band: brick.span(f"beta {band}", sky.psf_beta))
-    depth = each(lambda band: brick.span(f"depth {band}", getattr(sky.depth_mag, band)))
-    low, high = sky.n_exposures
-    exposures = each(
-        lambda band: low + np.floor(brick.uniform(f"exposures {band}") * (high - low + 1))
-    )
-    neff = units.neff_px_from_psfsize(psfsize, sky.pixel_scale_arcsec)
-    sky_sigma = units.nmgy_from_mag(depth) / 5 / np.sqrt(neff)
-    region = (ids >> _OBJID_BITS) // BRICKS_PER_REGION
+    data = _data(ids, sky, bands)
+    region = _region(ids)
     ebv = sky.ebv_median * np.exp(Draws(region, sky.seed).normal("ebv", 0.4))
     dust = 10 ** (-0.4 * ebv[:, None] * colours.EXTINCTION)
-    at = [colours.FILTERS.index(band) for band in bands]
     middle = (size_px - 1) / 2
     columns: dict[str, Any] = {
         "target_id": ids,
@@ -133,34 +122,93 @@ def describe(ids: Ids, sky: Any, *, split: str, bands: tuple[str, ...], size_px:
         "area_deg2": np.full(len(ids), 1.0 / sky.targets_per_deg2),
         "type": ["SER"] * len(ids),
         **_shape(early, own),
+        **_photometry(early, own, dust, bands),
     }
-    mag = early["mag"] + own.normal("mag", 0.01)[:, None]
-    for place, band in enumerate((*bands, "w1")):
-        name = colours.FILTERS.index(band)
-        columns[f"mag_{band}"] = mag[:, name]
-        columns[f"mw_transmission_{band}"] = dust[:, name]
-        columns[f"flux_{band}_nmgy"] = dust[:, name] * units.nmgy_from_mag(mag[:, name])
-        if band == "w1":
-            continue
+    for place, band in enumerate(bands):
+        psfsize = data.psfsize[:, place]
         columns |= {
-            f"psf_nea_{band}_arcsec": psfsize[:, place],
-            f"psf_fwhm_{band}_arcsec": units.fwhm_from_psfsize(psfsize[:, place], beta[:, place]),
-            f"noise_{band}_nmgy": units.COADD_RMS_FACTOR * sky_sigma[:, place],
-            f"depth_{band}_mag": depth[:, place],
-            f"n_exposures_{band}": exposures[:, place],
+            f"psf_nea_{band}_arcsec": psfsize,
+            f"psf_fwhm_{band}_arcsec": units.fwhm_from_psfsize(psfsize, sky.assumed_beta),
+            f"noise_{band}_nmgy": units.COADD_RMS_FACTOR * data.sky_sigma[:, place],
+            f"depth_{band}_mag": data.depth[:, place],
+            f"n_exposures_{band}": data.exposures[:, place],
             f"sky_median_{band}_nmgy": np.zeros(len(ids)),
             f"sky_mad_{band}_nmgy": np.zeros(len(ids)),
         }
     return Galaxies(
         table_of(schemas.splits(bands), len(ids), columns),
         table_of(schemas.cutouts_head(bands), len(ids), columns),
-        psfsize=psfsize,
-        beta=beta,
-        sky_sigma=sky_sigma,
-        electrons=sky.electrons_per_nmgy * exposures,
-        transmission=dust[:, at],
+        psfsize=data.psfsize,
+        beta=data.beta,
+        sky_sigma=data.sky_sigma,
+        electrons=sky.electrons_per_nmgy * data.exposures,
+        transmission=dust[:, [colours.FILTERS.index(band) for band in bands]],
         early=early,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What the survey's images of n galaxies are like, (n, band) each; see `Galaxies`."""
+
+    psfsize: Values
+    beta: Values
+    depth: Values
+    exposures: Values
+    sky_sigma: Values
+
+
+def _data(ids: Ids, sky: Any, bands: tuple[str, ...]) -> _Data:
+    """Drawn for bricks, so that the galaxies of a brick have them in common."""
+    brick = Draws(ids >> _OBJID_BITS, sky.seed)
+    seeing = sky.psfsize_r_arcsec * np.exp(brick.normal("psfsize", sky.psfsize_scatter))
+    low, high = sky.n_exposures
+
+    def each(make: Callable[[str], Values]) -> Values:
+        return np.stack([make(band) for band in bands], 1)
+
+    def width(band: str) -> Values:
+        over_r = getattr(sky.psfsize_over_r, band)
+        size = seeing * over_r * np.exp(brick.normal(f"psfsize {band}", 0.03))
+        return np.asarray(size.clip(0.7, 3.0))
+
+    def exposures(band: str) -> Values:
+        drawn = brick.uniform(f"exposures {band}") * (high - low + 1)
+        return np.asarray(low + np.floor(drawn))
+
+    psfsize = each(width)
+    depth = each(lambda band: brick.span(f"depth {band}", getattr(sky.depth_mag, band)))
+    neff = units.neff_px_from_psfsize(psfsize, sky.pixel_scale_arcsec)
+    return _Data(
+        psfsize=psfsize,
+        beta=each(lambda band: brick.span(f"beta {band}", sky.psf_beta)),
+        depth=depth,
+        exposures=each(exposures),
+        sky_sigma=units.nmgy_from_mag(depth) / 5 / np.sqrt(neff),
+    )
+
+
+def _region(ids: Ids) -> Ids:
+    return np.asarray((ids >> _OBJID_BITS) // BRICKS_PER_REGION)
+
+
+def _photometry(early: Rows, own: Draws, dust: Values, bands: tuple[str, ...]) -> dict[str, Any]:
+    """Magnitudes and fluxes as a catalogue has them, with an error that all bands share.
+
+    An error that would take a galaxy out of the targets has the other sign: those that it takes
+    out are in no list of targets, and the cuts in colour do not feel it.
+    """
+    error = own.normal("mag", _MAG_ERROR)
+    mag_z = early["mag"][:, colours.Z]
+    error = np.where(mag_z + error >= VARIANTS[_CUTS].z_below, -np.abs(error), error)
+    mag = early["mag"] + error[:, None]
+    columns: dict[str, Any] = {}
+    for band in (*bands, "w1"):
+        at = colours.FILTERS.index(band)
+        columns[f"mag_{band}"] = mag[:, at]
+        columns[f"mw_transmission_{band}"] = dust[:, at]
+        columns[f"flux_{band}_nmgy"] = dust[:, at] * units.nmgy_from_mag(mag[:, at])
+    return columns
 
 
 def _position(ids: Ids) -> dict[str, Values]:
@@ -204,7 +252,10 @@ def cutouts(some: Galaxies, sky: Any, *, size_px: int, device: str = "cpu") -> T
 
 
 def sky_levels(pixels: Tensor, inner_px: float, outer_px: float) -> tuple[Tensor, Tensor]:
-    """Median, and median absolute deviation from it, of the annulus of cutouts, (n, band) each."""
+    """Median, and median absolute deviation from it, of the annulus of cutouts, (n, band) each.
+
+    Of an even number of values the lower of the two in the middle is taken.
+    """
     size = pixels.shape[-1]
     axis = torch.arange(size, device=pixels.device) - (size - 1) / 2
     radius = torch.hypot(axis[:, None], axis[None])
@@ -216,10 +267,10 @@ def sky_levels(pixels: Tensor, inner_px: float, outer_px: float) -> tuple[Tensor
 def _cutouts(some: Galaxies, sky: Any, size_px: int, device: str) -> Tensor:
     light = torch.zeros(len(some), some.psfsize.shape[1], size_px, size_px, device=device)
     profiles, row = _profiles(some, sky, size_px)
-    is_faint = (profiles["flux"] < _FAINT_NMGY).all(axis=1) & (profiles["r_eff"] < 0.8)  # noqa: PLR2004
+    is_faint = (profiles["flux"] < _FAINT_NMGY).all(axis=1) & (profiles["r_eff"] < 0.8)
     for rows, stamp_px, plan in (
         (np.flatnonzero(~is_faint), size_px, render.DEFAULT),
-        (np.flatnonzero(is_faint), _BANDS_SMALL_PX, render.CHEAP),
+        (np.flatnonzero(is_faint), _SMALL_PX, render.CHEAP),
     ):
         _add(light, profiles[rows], row[rows], some, sky, stamp_px, plan)
     electrons = _tensor(some.electrons, device)
