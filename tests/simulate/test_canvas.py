@@ -9,8 +9,8 @@ from darkhaloscope.core.settings.simulate import PIXEL_SCALE_ARCSEC
 from darkhaloscope.core.units import moffat_alpha_from_psfsize
 from darkhaloscope.simulate import shapes, sky
 from darkhaloscope.simulate.canvas import Canvas, sky_bowl
-from darkhaloscope.simulate.observing import conditions
 from darkhaloscope.simulate.components import part_dtype
+from darkhaloscope.simulate.observing import conditions
 
 SIZE = 192
 CONFIG = simulate_config()

@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
     listed = "\n".join(f"  {name:<11}{what}" for name, what in MEASURES.items())
     parser = Parser(
         prog="dhs bench",
-        usage="dhs bench render|train|infer|benchmark ...",
+        usage="dhs bench render|train|infer|spacewarps|benchmark ...",
         description="Measure speed and error on this machine.",
         epilog=f"measures:\n{listed}\n\n`dhs bench MEASURE --help` lists the options of each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
