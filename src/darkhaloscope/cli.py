@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from darkhaloscope.core.errors import ConfigError, DarkHaloScopeError
-from darkhaloscope.core.processes import StoppedError, stop_on_signals
+from darkhaloscope.core.processes import StoppedError, check_alone, stop_on_signals
 
 if TYPE_CHECKING:
     from darkhaloscope.core.config import RunConfig
@@ -171,7 +171,9 @@ def run(
     config = settings.load(file)
     start = time.monotonic()
     if not _bring(config, stages or [], workers, device, only):
-        typer.echo("Everything is current; nothing was run.")
+        typer.echo(f"Everything{f' of tile {only}' if only else ''} is current; nothing was run.")
+        if only:
+            typer.echo("Stages that need all tiles wait for a run without --only.")
     if not only and set(stages or ["report"]) & {"report"}:
         _say_results(config, time.monotonic() - start)
 
@@ -272,7 +274,8 @@ def config(file: RunFile) -> None:
 )
 def bench(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="render|train|infer [--json] [--out FILE] ...")
+        list[str] | None,
+        typer.Argument(metavar="render|train|infer|spacewarps [--json] [--out FILE] ..."),
     ] = None,
 ) -> None:
     """Measure speed and error on this machine, beside peers: `dhs bench --help`."""
@@ -456,6 +459,7 @@ def _draw_sky(config: "RunConfig", workers: int) -> None:
 
     if config.simulate is None:
         return
+    check_alone()
     with Bar() as bar:
         sky.write(
             config.simulate, Path(config.survey.root), workers=max(workers, 1), progress=bar.bricks

@@ -1,5 +1,7 @@
 """The calibration error of the tail: its definition, its interval, and what the interval covers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -92,7 +94,15 @@ def test_a_top_of_few_negatives_has_words_in_place_of_an_interval() -> None:
     top = tail(drawn(), 1e-4)["top"]
     assert isinstance(top, dict)
     assert (top["low"], top["high"]) == (None, None)
-    assert top["note"] == "not resolvable with 2 negatives above an FPR of 0.0001"
+    assert top["note"] == "not resolvable with 2 negatives above it"
+
+
+def test_a_tail_of_equal_probabilities_is_said_to_be_one() -> None:
+    made = drawn()
+    highest = float(np.quantile(made.score[~made.is_lens], 0.95))
+    entry = tail(replace(made, score=np.minimum(made.score, highest)), 1e-3)
+    assert (entry["ece"], entry["low"], entry["n_negatives"]) == (None, None, 0)
+    assert entry["note"] == "not resolvable: too many negatives share the highest probability"
 
 
 def test_probabilities_right_for_the_sky_are_moved_to_the_table() -> None:

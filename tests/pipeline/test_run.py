@@ -260,6 +260,16 @@ def test_a_wrong_word_is_one_message(sky: Path, words: Sequence[str], said: str)
     assert "Traceback" not in ran.stderr
 
 
+def test_one_of_several_processes_is_refused_before_anything_is_written(
+    sky: Path, tmp_path: Path
+) -> None:
+    for words in (["run", sky / "run.toml", "targets"], ["demo", "--out", tmp_path]):
+        ran = dhs(*words, env={**os.environ, "WORLD_SIZE": "2", "RANK": "1"})
+        assert ran.returncode == 2
+        assert "WORLD_SIZE is 2, as under torchrun, and a run is brought" in ran.stderr
+    assert not (tmp_path / "sky").exists()
+
+
 def test_help_loads_no_torch() -> None:
     code = "import sys, darkhaloscope.cli; print(*[m in sys.modules for m in ('torch', 'pyspark')])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from evaluate_builders import (
     scores,
     sky,
 )
-from run_builders import tiny_tables
+from run_builders import preset, tiny_tables
 
 from darkhaloscope.core import config as settings
 from darkhaloscope.core import keys, schemas
@@ -26,6 +26,7 @@ from darkhaloscope.core.contracts import Device, Scratch
 from darkhaloscope.core.errors import ConfigError, DataError
 from darkhaloscope.core.settings.candidates import CandidatesConfig
 from darkhaloscope.core.settings.ensemble import EnsembleConfig
+from darkhaloscope.core.settings.mined import MinedConfig
 from darkhaloscope.data import store
 from darkhaloscope.ml import calibrate
 from darkhaloscope.pipeline.layout import Layout
@@ -163,6 +164,7 @@ def parsed(folder: Path, **changed: Any) -> settings.RunConfig:
     tables = tiny_tables()
     tables["model"]["other"] = dict(tables["model"]["small"])
     tables["ensemble"] = {"two": {**SECTION, **changed}}
+    tables["report"]["model"] = tables["candidates"]["model"] = "small"
     return settings.parse({**tables, "root": "run"}, folder=folder, where="tiny")
 
 
@@ -214,14 +216,21 @@ def test_report_and_candidates_read_the_ensemble_that_they_name(tmp_path: Path) 
     run = settings.parse(tables, folder=tmp_path, where="tiny")
     assert run.report.ensemble is not None
     layout = Layout(run, {}, TILES)
-    for name, sets in (("report", ("calib", "test")), ("candidates", ("sky",))):
+    for name, sets in (("report", ("val", "calib", "test")), ("candidates", ("sky",))):
         stage = Task(name, layout, Survey(run.survey), Device()).stage
         read = {i.parameter: layout.inputs(stage, i, "all") for i in stage.inputs}
         assert read["scores"] == []
         assert [p.removeprefix(run.root) for p in read["ensemble"]] == [
             f"/ensemble/two/set={s}.parquet" for s in sets
         ]
-        assert read.get("model", []) == []
+    members = [f"{name}/round=0" for name in ("small", "other")]
+    stage = Task("report", layout, Survey(run.survey), Device()).stage
+    read = {i.parameter: layout.inputs(stage, i, "all") for i in stage.inputs}
+    assert [p.removeprefix(f"{run.root}/model/") for p in read["model"]] == members
+    assert [p.removeprefix(f"{run.root}/audit/") for p in read["audit"]] == [
+        f"{name}.json" for name in members
+    ]
+    assert (read["earlier"], read["mined"]) == ([], [])
 
 
 class Pixels:
@@ -280,6 +289,26 @@ def test_the_report_of_one_calibrated_network_compares_nothing(tmp_path: Path) -
     assert (figures["committee"]["compared"], figures["committee"]["disagreement"]) == ([], [])
 
 
+def test_rounds_of_a_member_are_those_of_the_network_itself() -> None:
+    sets = {of: scores(200, 2000, of=of) for of in ("val", "test")}
+    field = schemas.mined(BANDS).field("round")
+    first = pa.concat_tables([seen_by("first", t) for t in sets.values()])
+    first = first.append_column(field, pa.array([0] * first.num_rows, field.type))
+    last = pa.concat_tables([seen_by("b", t) for t in sets.values()])
+    both = pa.concat_tables([made(t, of) for of, t in sets.items()])
+    found = pa.table(
+        {"target_id": [1], "round": pa.array([0], field.type), "use": ["negative"]}
+        | {f"p_lens{end}": [0.1] for end in ("", "_low", "_high")}
+    )
+    stated = {**preset("mining")["mined"], "rounds": 1, "model": "b", "lens_weight": "equal"}
+    rounds = MinedConfig(bands=BANDS, pixel_scale_arcsec=0.262, **stated)
+    alone = report._mining(last, first, found, {}, report_config(mined=rounds))
+    section = config(members=("a", "b@1"))
+    among = report._mining(both, first, found, {}, report_config(mined=rounds, ensemble=section))
+    assert alone is not None
+    assert among == alone
+
+
 def test_candidates_carry_what_the_committee_makes_of_them() -> None:
     table = made(sky(30), "sky")
     found = candidates.run(
@@ -304,7 +333,10 @@ def test_candidates_carry_what_the_committee_makes_of_them() -> None:
         ({"members": ["small", "big"]}, "ensemble.two.members: 'big' is not one of"),
         ({"members": ["small", "other@3"]}, "other has no round 3, its last is 0"),
         ({"members": ["small", "small"]}, "members names small more than once"),
-        ({"members": []}, "ensemble.two.members"),
+        ({"members": ["small", "small@0"]}, "members: small is named twice, by its last round too"),
+        ({"members": ["small", "two"]}, "'two' is an ensemble, and votes are of networks: one of"),
+        ({"members": []}, "ensemble.two.members: a list of models by name is wanted"),
+        ({"members": "small"}, "ensemble.two.members: a list of models by name is wanted"),
         ({"prevalence": 0}, "ensemble.two.prevalence"),
         ({"lens_weight": "equal"}, "ensemble.two.lens_weight: stated once"),
     ],
@@ -316,8 +348,49 @@ def test_a_wrong_section_is_a_fault_of_the_file(
         parsed(tmp_path, **changed)
 
 
+def test_what_needs_one_network_refuses_an_ensemble(tmp_path: Path) -> None:
+    tables = tiny_tables()
+    tables["selection"]["model"] = "calibrated"
+    said = r"selection.model: 'calibrated' is an ensemble, and one network is wanted: one of \['sm"
+    with pytest.raises(ConfigError, match=said):
+        settings.parse(tables, folder=tmp_path, where="tiny")
+
+
+@pytest.mark.parametrize("section", [{}, dict(SECTION), 3])
+def test_an_ensemble_without_a_name_is_a_fault_of_the_file(tmp_path: Path, section: Any) -> None:
+    tables = tiny_tables() | {"ensemble": section}
+    with pytest.raises(ConfigError, match=r"each has a section of its own, \[ensemble.NAME\]"):
+        settings.parse(tables, folder=tmp_path, where="tiny")
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "..", "a@1", "a b"])
+def test_a_name_that_is_no_folder_is_a_fault_of_the_file(tmp_path: Path, name: str) -> None:
+    tables = tiny_tables()
+    tables["ensemble"][name] = tables["ensemble"]["calibrated"]
+    with pytest.raises(ConfigError, match="it names a folder; use letters"):
+        settings.parse(tables, folder=tmp_path, where="tiny")
+
+
+def test_the_report_of_an_ensemble_shows_the_rounds_of_a_member_of_the_last(tmp_path: Path) -> None:
+    tables = tiny_tables("mining")
+    of_last = {"small": 3, "small@3": 3, "small@1": 0}
+    for member, rounds in of_last.items():
+        tables["ensemble"]["calibrated"]["members"] = [member]
+        run = settings.parse(tables, folder=tmp_path, where="tiny")
+        assert (run.report.mined is None) == (rounds == 0)
+        layout = Layout(run, {}, TILES)
+        stage = Task("report", layout, Survey(run.survey), Device()).stage
+        read = {i.parameter: layout.inputs(stage, i, "all") for i in stage.inputs}
+        assert [p.removeprefix(run.root) for p in read["mined"]] == [
+            f"/mined/small/round={k}.parquet" for k in range(rounds)
+        ]
+        assert {p.split("/set=")[0].removeprefix(run.root) for p in read["earlier"]} == {
+            f"/scores/small/round={k}" for k in range(rounds)
+        }
+
+
 def test_a_name_is_a_model_or_an_ensemble(tmp_path: Path) -> None:
     tables = tiny_tables()
-    tables["ensemble"] = {"small": {**SECTION, "members": ["small"]}}
+    tables["ensemble"]["small"] = {**SECTION, "members": ["small"]}
     with pytest.raises(ConfigError, match="there is a model of this name"):
         settings.parse(tables, folder=tmp_path, where="tiny")

@@ -83,7 +83,7 @@ def test_the_card_says_what_the_model_is_made_from_and_shows_its_failures(tmp_pa
         "reason": "a trial",
     }  # fmt: skip
     made_from = Provenance({"targets": "ab" * 32}, {"scores": (2, "cd" * 32)}, [gate])
-    folder, _ = written(tmp_path, model=TrainedModel("small", held), provenance=made_from)
+    folder, _ = written(tmp_path, models=(TrainedModel("small", held),), provenance=made_from)
     text = (folder / "card.md").read_text(encoding="utf-8")
     for said in ("12" * 32, "ef" * 32, "ab" * 8, "cd" * 8, "failed, waived | a trial", "0.25"):
         assert said in text

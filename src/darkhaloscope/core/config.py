@@ -5,6 +5,7 @@ and of the tiling stand once, in `[survey]` and `[tiles]`, and are handed to eac
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,10 +119,8 @@ class RunConfig(Model):
         if isinstance(raw.get("manifest"), dict) and isinstance(targets, dict):
             raw["manifest"]["target_variant"] = targets.get("variant")
         raw |= _beside(raw)
-        mined = raw.get("mined")
-        if isinstance(raw.get("report"), dict) and isinstance(mined, dict):
-            own = mined.get("model") == raw["report"].get("model")
-            raw["report"] = {**raw["report"], **({"mined": mined} if own else {})}
+        if isinstance(raw.get("report"), dict) and _is_of_the_mined(raw):
+            raw["report"] = {**raw["report"], "mined": raw["mined"]}
         raw |= _of_ensembles(raw, shared)
         if isinstance(raw.get("model"), dict):
             shared |= {k: raw[k] for k in ("manifest", "stamps") if k in raw}
@@ -130,6 +129,25 @@ class RunConfig(Model):
             }
         return raw
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ensembles_have_names(cls, raw: Any) -> Any:
+        found = raw.get("ensemble") if isinstance(raw, dict) else None
+        named = found.values() if isinstance(found, dict) else [found]
+        if found is not None and not (found and all(isinstance(table, dict) for table in named)):
+            raise ValueError("ensemble: each has a section of its own, [ensemble.NAME]")
+        return raw
+
+    @model_validator(mode="after")
+    def _names_are_of_folders(self) -> "RunConfig":
+        for section in ("model", "ensemble"):
+            for name in getattr(self, section) or {}:
+                if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", name):
+                    raise ValueError(
+                        f"{section}.{name}: it names a folder; use letters, digits and . _ + - only"
+                    )
+        return self
+
     @model_validator(mode="after")
     def _models_exist(self) -> "RunConfig":
         for name in ("mined", "selection", "report", "candidates"):
@@ -137,7 +155,9 @@ class RunConfig(Model):
             either = name in ("report", "candidates")
             known = sorted({*self.model, *((self.ensemble or {}) if either else ())})
             if section is not None and section.model not in known:
-                raise ValueError(f"{name}.model: {section.model!r} is not one of {known}")
+                is_ensemble = section.model in (self.ensemble or {})
+                why = "is an ensemble, and one network is wanted:" if is_ensemble else "is not"
+                raise ValueError(f"{name}.model: {section.model!r} {why} one of {known}")
         return self
 
     @model_validator(mode="after")
@@ -146,13 +166,19 @@ class RunConfig(Model):
             if name in self.model:
                 raise ValueError(f"ensemble.{name}: there is a model of this name; choose another")
             rounds = {m: self.last_round(m) for m in self.model}
+            known = f"one of {sorted(rounds)}"
             faults = [
-                f"{model!r} is not one of {sorted(rounds)}"
+                f"{model!r} is an ensemble, and votes are of networks: {known}"
+                if model in (self.ensemble or {})
+                else f"{model!r} is not {known}"
                 if model not in rounds
                 else f"{model} has no round {k}, its last is {rounds[model]}"
                 for model, k in ensemble.named
                 if model not in rounds or (k is not None and k > rounds[model])
             ]
+            votes = [(m, rounds.get(m) if k is None else k) for m, k in ensemble.named]
+            twice = sorted({m for m, k in votes if votes.count((m, k)) > 1})
+            faults += [f"{m} is named twice, by its last round too" for m in twice]
             if faults:
                 raise ValueError(f"ensemble.{name}.members: {'; '.join(faults)}")
         return self
@@ -357,6 +383,18 @@ def _beside(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "audit": {**told["audit"], **{k: raw[k] for k in ("stamps",) if k in raw}},
     }
     return {k: {**raw[k], **v} for k, v in handed.items() if isinstance(raw.get(k), dict)}
+
+
+def _is_of_the_mined(raw: Mapping[str, Any]) -> bool:
+    """Whether the report is of the model that is trained in rounds, or of an ensemble with it."""
+    mined, ensembles, named = raw.get("mined"), raw.get("ensemble"), raw["report"].get("model")
+    if not isinstance(mined, dict):
+        return False
+    section = ensembles.get(str(named)) if isinstance(ensembles, dict) else None
+    members = section.get("members") if isinstance(section, dict) else None
+    if not isinstance(members, list):
+        return bool(mined.get("model") == named)
+    return bool({mined.get("model"), f"{mined.get('model')}@{mined.get('rounds')}"} & {*members})
 
 
 def _of_ensembles(raw: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,8 +73,9 @@ class Stage:
         partition: What one output object holds.
         chunk_rows: Rows of the leading input handed over at once; None: all.
         needs: Named resources: `survey`, `device`, `scratch`, `partition` (the output's key, a
-            string), `model` (a `TrainedModel`), `pixels` (a `PixelSource`), `sources` (the run's
-            `ml.sources.SourceBank`, None where it asks for no pictures; part of the digest),
+            string), `model` (a `TrainedModel`), `models` (all members of an ensemble, else the
+            one), `pixels` (a `PixelSource`), `sources` (the run's `ml.sources.SourceBank`, None
+            where it asks for no pictures; part of the digest),
             `provenance` (a `Provenance`; part of the digest), `lists` (positions by address, of the
             property `lists` of the settings; part of the digest).
         splits_output_by: Column whose values name the output's tiles where a stage computed whole

@@ -5,10 +5,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
-from darkhaloscope.core.errors import DarkHaloScopeError
+from darkhaloscope.core.errors import ConfigError, DarkHaloScopeError
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -35,6 +35,21 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
             os._exit(1)
+
+
+def check_alone(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse to be one of several processes that torchrun started: each would write every table.
+
+    Raises:
+        ConfigError: the environment names several.
+    """
+    count = environment.get("WORLD_SIZE", "1")
+    if count != "1":
+        raise ConfigError(
+            f"WORLD_SIZE is {count}, as under torchrun, and a run is brought up to date by one "
+            "process, which starts its own workers (--workers); start it without torchrun, or "
+            "unset WORLD_SIZE. docs/stages/model.md says how several processes train one network"
+        )
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 Everything said here is read from the rows of the audit.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,11 +64,12 @@ CURVES = {"rises_with_snr": "flux of the arc, times", "rises_with_theta_e": "θ_
 SHIFTS = DEPLOYMENT[:-1]  # values that are 0 where nothing differs
 
 
-def page_section(records: Sequence[Mapping[str, Any]]) -> Section:
+def page_section(records: Sequence[Mapping[str, Any]], member: str = "") -> Section:
     """The report's part.
 
     Args:
         records: Rows of the audit, as its table has them.
+        member: Of which member of a committee; empty: there is one network.
     """
     rows = of_records(records)
     filters = {
@@ -91,14 +93,17 @@ def page_section(records: Sequence[Mapping[str, Any]]) -> Section:
         state=state,
         plot=curves(rows) if any(_is_of_curve(row) for row in rows) else "",
     )
-    return Section("audit", "Audit: what the network looks at", body)
+    if not member:
+        return Section("audit", "Audit: what the network looks at", body)
+    anchor = f"audit-{re.sub(r'[^A-Za-z0-9]+', '-', member)}"
+    return Section(anchor, f"Audit of {member}: what the network looks at", body)
 
 
-def card_section(records: Sequence[Mapping[str, Any]]) -> str:
+def card_section(records: Sequence[Mapping[str, Any]], member: str = "") -> str:
     """The model card's part, in Markdown."""
     rows = of_records(records)
     shown = [row for row in rows if not _is_of_curve(row)]
-    lines = ["## Audit", "", _summary(rows)]
+    lines = [f"## Audit of {member}" if member else "## Audit", "", _summary(rows)]
     lines += [""] * bool([row for row in shown if not row.passed or is_warning(row)])
     for row in shown:
         if not row.passed:
@@ -115,6 +120,28 @@ def card_section(records: Sequence[Mapping[str, Any]]) -> str:
         )  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def by_member(records: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each member's audit, by its name in `member`; of one alone the name is empty.
+
+    Examples:
+        >>> by_member([{"member": "a", "name": "x"}, {"member": "b", "name": "x"}])
+        {'a': [{'name': 'x'}], 'b': [{'name': 'x'}]}
+        >>> by_member([{"member": "a", "name": "x"}])
+        {'': [{'name': 'x'}]}
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        row = dict(record)
+        found.setdefault(row.pop("member", ""), []).append(row)
+    return {"": next(iter(found.values()))} if len(found) == 1 else found
+
+
+def listed(audited: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """All rows of `by_member`, with the member's name where there are several."""
+    told = {name: {"member": name} if name else {} for name in audited}
+    return [{**told[name], **row} for name, rows in audited.items() for row in rows]
 
 
 def state(row: Row) -> str:

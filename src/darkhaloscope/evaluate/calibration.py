@@ -199,7 +199,8 @@ def _part(
     """
     kept = above <= fpr * (1 + ROUNDING)
     first = int(np.searchsorted(p, p[kept][0], side="left")) if kept.any() else len(p)
-    if first < len(p) and not kept[first]:  # a tie that the FPR cuts in two is left out
+    is_cut = first < len(p) and not kept[first]
+    if is_cut:  # a tie that the FPR cuts in two is left out
         first = int(np.searchsorted(p, p[first], side="right"))
     inside = slice(first, None)
     found = reliability(claimed[inside], is_lens[inside], mass[inside], n_bins=N_TAIL_BINS)
@@ -220,7 +221,9 @@ def _part(
     }
     if entry["n_negatives"] < FEWEST:
         n = entry["n_negatives"]
-        entry["note"] = f"not resolvable with {n:.3g} negatives above an FPR of {fpr:g}"
+        few = f"not resolvable with {n:.3g} negatives above it"
+        tied = "not resolvable: too many negatives share the highest probability"
+        entry["note"] = tied if is_cut and first == len(p) else few
     elif draws is not None and found:
         weights = np.where(is_lens, 0.0, mass)[inside], np.where(is_lens, mass, 0.0)[inside]
         galaxy = clusters[""][inside]

@@ -33,7 +33,7 @@ class Card:
     Attributes:
         title: Its heading.
         subtitle: What the figures are of, in one line.
-        network: What the model's own description says, by name.
+        network: What the model's own description says, by name; of a committee its settings.
         metrics: The content of `metrics.json`.
         splits: Galaxies, their share, regions and area of each split.
         gates: Rows of `gates.json`; None: the run has no gates.
@@ -42,6 +42,7 @@ class Card:
         cautions: What the figures must not be used for, one sentence each.
         failures: Galleries of what went wrong.
         sections: Further parts, Markdown with their headings, before the failures.
+        members: Of a committee what each member's own description says, by name.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Card:
     cautions: Sequence[str]
     failures: Sequence[Gallery] = ()
     sections: Sequence[str] = ()
+    members: Sequence[Mapping[str, str]] = ()
 
 
 def write(folder: Path, card: Card) -> None:
@@ -76,8 +78,9 @@ def render(card: Card) -> str:
         f"**{card.metrics['headline_text']}.**",
         "## What it must not be used for",
         "\n".join(f"- {said}" for said in card.cautions),
-        "## The network",
+        "## The networks" if len(card.members) > 1 else "## The network",
         _table(("", ""), [(name, str(value)) for name, value in card.network.items()]),
+        _members(card.members),
         "## What it was judged on",
         _sizes(card.metrics),
         "## Splits",
@@ -133,6 +136,15 @@ def _with_interval(rate: Mapping[str, Any] | None) -> str:
     ends = interval(rate)
     counted = f", {count(rate['k'])} of {count(rate['n'])}" if rate.get("n") else ""
     return f"{share(rate['value'])} ({ends}{counted})"
+
+
+def _members(members: Sequence[Mapping[str, str]]) -> str:
+    """What each member of a committee is; nothing of one network alone."""
+    if not members:
+        return ""
+    names = dict.fromkeys(name for said in members for name in said)
+    head, *rest = [(name, *[said.get(name, NONE) for said in members]) for name in names]
+    return _table(head, rest)
 
 
 def _sizes(m: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from darkhaloscope.evaluate import compare
 from darkhaloscope.evaluate.calibration import calibration
@@ -27,6 +29,7 @@ from darkhaloscope.evaluate.rows import Floats, Rows
 from darkhaloscope.evaluate.sample import negatives
 
 TITLE = "Committee"
+ALONE = "Calibrated for the sky"  # the title where there is one member
 AT = (1e-2, 1e-3, 1e-4)  # false-positive rates at which it is compared with its members
 PLAIN = ("control",)  # kinds of negative that are no contaminants
 NONE = "–"
@@ -39,6 +42,7 @@ def figures(
     members: Sequence[str],
     logits: Floats,
     disagreement: Floats | None,
+    probability: Floats,
     contaminated: Floats,
     prevalence: float,
     contaminants_times: float,
@@ -51,15 +55,18 @@ def figures(
         members: Their names, m of them.
         logits: Theirs, shape (n, m).
         disagreement: Of each stamp, shape (n,); None: there is one member.
+        probability: Of a lens, shape (n,).
         contaminated: Probabilities with more contaminants, shape (n,).
         prevalence: Lenses per target that they are right for.
         contaminants_times: How often there are as many contaminants.
 
     Returns:
-        `members`; `compared`, for each member and FPR the completeness of committee and member and
-        their paired difference, of all lenses and of the headline; `contaminated`, as `tail` of
-        `calibration`, on a sky with more contaminants; `disagreement`, median and 90th percentile
-        of lenses, of negatives, and of negatives above an FPR of 1 %.
+        `members`; `highest`, the highest probability claimed and how many stamps of either class
+        share it: above some score the data support no more; `compared`, for each member and FPR
+        the completeness of committee and member and their paired difference, of all lenses and of
+        the headline; `contaminated`, as `tail` of `calibration`, on a sky with more contaminants;
+        `disagreement`, median and 90th percentile of lenses, of negatives, and of negatives above
+        an FPR of 1 %.
     """
     compared = []
     for j, member in enumerate(members if len(members) > 1 else ()):
@@ -85,25 +92,33 @@ def figures(
         "members": list(members),
         "prevalence": prevalence,
         "contaminants_times": contaminants_times,
+        "highest": _highest(rows, probability),
         "compared": compared,
         "contaminated": calibrated["tail"] if calibrated else [],
         "disagreement": [] if disagreement is None else _spreads(rows, disagreement),
     }
 
 
+def of_member(scores: pa.Table, place: int) -> pa.Table:
+    """A committee's rows with the logit of one of its members, whose number is `place`."""
+    at = scores.schema.get_field_index("logit")
+    own = pc.list_element(scores["member_logits"], place)
+    return scores.set_column(at, scores.schema.field(at), own)
+
+
 def page_section(found: Mapping[str, Any]) -> Section:
     """The section of the report's page; `found` is what `figures` returns."""
     filters = {
         "share": share, "interval": interval, "power": power, "count": count, "number": number,
-        "points": points,
+        "points": points, "ceiling": _ceiling,
     }  # fmt: skip
-    return Section("committee", TITLE, filled("committee.html.j2", filters, m=found))
+    return Section("committee", _title(found), filled("committee.html.j2", filters, m=found))
 
 
 def card_section(found: Mapping[str, Any]) -> str:
     """The section of the model card, Markdown."""
     head: tuple[str, ...]
-    said = [f"## {TITLE}", f"Members: {', '.join(found['members'])}."]
+    said = [f"## {_title(found)}", f"Members: {', '.join(found['members'])}.", _ceiling(found)]
     if found["compared"]:
         head = ("against", "lenses", "FPR", "committee", "member", "difference, points")
         said.append(_table(head, [
@@ -141,9 +156,37 @@ def points(entry: Mapping[str, Any]) -> str:
     return f"{signed(entry['difference'])} ({signed(entry['low'])} to {signed(entry['high'])})"
 
 
+def _title(found: Mapping[str, Any]) -> str:
+    return TITLE if len(found["members"]) > 1 else ALONE
+
+
+def _ceiling(found: Mapping[str, Any]) -> str:
+    """The highest probability that is claimed, in words."""
+    highest = found["highest"]
+    if highest["n_lenses"] + highest["n_negatives"] == 1:
+        return f"The highest probability claimed is {share(highest['value'])}."
+    return (
+        f"No probability above {share(highest['value'])} is claimed: calib has too few "
+        f"negatives to support more. {count(highest['n_lenses'])} stamps of lenses "
+        f"and {count(highest['n_negatives'])} of negatives in the test set share it; they are "
+        "ranked by score, and completeness and purity are of thresholds on the score."
+    )
+
+
+def _highest(rows: Rows, probability: Floats) -> dict[str, Any]:
+    """The highest probability, and the stamps that have it."""
+    value = float(probability.max())
+    shares = probability == value
+    return {
+        "value": value,
+        "n_lenses": int((shares & rows.is_lens).sum()),
+        "n_negatives": int((shares & ~rows.is_lens).sum()),
+    }
+
+
 def _rate(rate: Mapping[str, Any]) -> str:
     ends = interval(rate)
-    return f"{share(rate['value'])} ({ends})" if ends else share(rate["value"])
+    return f"{share(rate['value'])} ({ends})" if ends else "not resolvable"
 
 
 def _error(entry: Mapping[str, Any]) -> str:

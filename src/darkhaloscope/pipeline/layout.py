@@ -106,8 +106,7 @@ class Layout:
         """`NAME/round=k` of all that one input contributes."""
         name = self._model(stage, key)
         if name in (self.config.ensemble or {}):
-            members = self._members(name) if stage.partition == "ensemble/set" else []
-            return members[:1] if wanted.rounds == "first" else members
+            return self._rounds_of_members(name, stage, wanted)
         last = self.last_round(name)
         own = round_of(key) if stage.partition.startswith("model") else last
         asked = {
@@ -117,6 +116,20 @@ class Layout:
             "earlier": range(last),
         }
         return [f"{name}/round={k}" for k in asked[wanted.rounds]]
+
+    def _rounds_of_members(self, ensemble: str, stage: Stage, wanted: Input) -> list[str]:
+        """`NAME/round=k` of what one input contributes where an ensemble stands for a model.
+
+        Its table has the place of its members' scores, which only the ensemble itself reads.
+        """
+        if wanted.rounds == "earlier":
+            mined = self.config.report.mined
+            rounds = () if mined is None else range(self.last_round(mined.model))
+            return [f"{mined.model}/round={k}" for k in rounds] if mined is not None else []
+        if wanted.table == "scores" and stage.partition != "ensemble/set":
+            return []
+        members = self._members(ensemble)
+        return members[:1] if wanted.rounds == "first" else members
 
     def _model(self, stage: Stage, key: str) -> str:
         """The model that a partition belongs to, or that the stage's settings name."""

@@ -17,6 +17,7 @@ from typing import Protocol
 from darkhaloscope.core.config import RunConfig, is_asked
 from darkhaloscope.core.contracts import Device, Engine, Report
 from darkhaloscope.core.errors import ConfigError, DataError, StageError
+from darkhaloscope.core.processes import check_alone
 from darkhaloscope.data import store
 from darkhaloscope.engines.local import LocalEngine
 from darkhaloscope.pipeline import lists
@@ -85,8 +86,10 @@ def bring_up_to_date(
     Raises:
         StageError: partitions of a stage failed, and everything else of that stage is written; or
             a stage's verdict stands against what comes after it, or was kept until the end.
-        ConfigError: no such stage or tile; the root is in use by another run.
+        ConfigError: no such stage or tile; the root is in use by another run; this is one of
+            several processes that torchrun started.
     """
+    check_alone()
     steps = steps_of(config, tuple(names))
     stages = {step.stage for step in steps}
     lists.check(getattr(config, stage) for stage in sorted(stages - {"model"}))

@@ -262,18 +262,27 @@ class Task:
             ),
             "lists": lambda: lists.opened(self._config(key)),
             "model": lambda: self._model(key, held),
+            "models": lambda: self._models(key, held),
             "provenance": lambda: self._provenance(key, held),
         }
         return {need: makers[need]() for need in self.stage.needs}
 
     def _model(self, key: str, held: Path) -> TrainedModel | None:
         """The model that an output is made with; None: there is none before the first round."""
-        wanted = next(i for i in self.stage.inputs if i.table == "model")
-        addresses = self.layout.inputs(self.stage, wanted, key)
-        if not addresses:
+        found = self._models(key, held)
+        if not found:
             return None
-        (address,) = addresses
-        return TrainedModel(address.rsplit("/", 2)[-2], store.fetch_folder(address, held))
+        (model,) = found
+        return model
+
+    def _models(self, key: str, held: Path) -> tuple[TrainedModel, ...]:
+        """The model that an output is made with, or of an ensemble those of all its members."""
+        wanted = next(i for i in self.stage.inputs if i.table == "model")
+        named = [a.rsplit("/", 2) for a in self.layout.inputs(self.stage, wanted, key)]
+        return tuple(
+            TrainedModel(name, store.fetch_folder(f"{root}/{name}/{k}", held / name / k))
+            for root, name, k in named
+        )
 
     def _provenance(self, key: str, held: Path) -> Provenance:
         """Hashes of every stage's settings and of the tables read here, and what the gates said."""

@@ -57,8 +57,10 @@ def run(
     known = calib.filter(pc.is_valid(calib["label"]))
     logits = aligned(known, calib_votes, where=f"ensemble {name}, set calib")
     combined, calibration = fitted(known, logits, config, where=f"ensemble {name}")
-    log.info("ensemble %s: %s", name, described(combined, calibration))
     if of == "calib":
+        log.info("ensemble %s: %s", name, described(combined, calibration))
+        if not combined.line.slopes.any():
+            log.warning("ensemble %s: no member ranks lenses first: all scores are equal", name)
         return _table(known, logits, combined, calibration, config, is_calib=True)
     own = aligned(rows, votes, where=f"ensemble {name}, set {of}")
     return _table(rows, own, combined, calibration, config, is_calib=False)

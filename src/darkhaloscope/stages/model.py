@@ -12,6 +12,13 @@ Galaxies that earlier rounds took for lenses are trained on as observed, label 0
 weight in the loss; those up for review or left out are not trained on at all. A round after the
 first begins afresh or with the weights of the round before, as the run's file says, and draws
 injections that no earlier round saw.
+
+One process trains, on all cores or one GPU; `dhs run` refuses to be started by torchrun, as every
+process would write every table. Several processes train one network where a script of one's own
+calls `darkhaloscope.ml.fit.fit` in each of them, on one machine with
+`torchrun --nproc-per-node 4 script.py`: each makes its part of every batch, which stays that of one
+process, as does the loss; GPUs talk by NCCL, CPUs by gloo. All get the same weights back, for the
+first, `ml.processes.of_environment().is_first`, to write with `ml.saved.save`.
 """
 
 import shutil

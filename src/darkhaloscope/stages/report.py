@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkhaloscope.core import schemas
+from darkhaloscope.core.columns import TEXT, column
 from darkhaloscope.core.contracts import (
     Input,
     PixelSource,
@@ -59,6 +60,10 @@ OF_TARGETS = ("psf_fwhm_r_arcsec", "depth_r_mag", "host_mag_z")
 PICTURE_PX = 64  # side of a candidate's picture, px: that of a stamp
 GROUP_THETA_E_ARCSEC = 2.5  # from here on a lens is likelier a group: docs/populations.md
 UNCALIBRATED = "As the probability that one candidate is a lens: scores are not calibrated."
+OTHER_SKY = (
+    "As the probability that a candidate is a lens on another sky: those given are for {} lenses "
+    "per target, and for negatives as in calib."
+)
 FAILURES = ("Missed lenses", "Worst negatives")  # galleries that the card shows
 OF_MANIFEST = ("theta_e_arcsec", "lens_z", "src_z", "src_mag_r", "src_r_eff_arcsec")
 
@@ -73,7 +78,7 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
     pixels: PixelSource,
     config: ReportConfig,
     candidates: pa.Table | None = None,
-    model: TrainedModel | None = None,
+    models: Sequence[TrainedModel] = (),
     provenance: Provenance | None = None,
     audit: pa.Table | None = None,
     mined: pa.Table | None = None,
@@ -83,9 +88,10 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
 ) -> Path:
     """Evaluate one model or ensemble and write its report; return the folder.
 
-    Without `model` or `provenance` the card says that they are not known. `scores` are those of the
-    last round of mining, `earlier` with the column `round` those of the others; of an ensemble
-    `ensemble` stands in their place.
+    Without `models` or `provenance` the card says that they are not known. `scores` are those of
+    the last round of mining, `earlier` with the column `round` those of the others; of an ensemble
+    `ensemble` stands in their place, `models` and `audit` are those of its members, and `earlier`
+    that of the one that is trained in rounds.
 
     Raises:
         DataError: the scores cannot be evaluated: NaN, one class only, no row with a label.
@@ -102,11 +108,10 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
     result = metrics.evaluate(sets["test"], _plan(config), calib=sets["calib"])
     judged = _committee(scores, sets["test"], config)
     lenses = _lenses(manifest, scores, config)
-    audited = [] if audit is None else audit.to_pylist()
+    audited = audit_section.by_member([] if audit is None else audit.to_pylist())
     mining = _mining(scores, earlier, mined, lists or {}, config)
-    figures = metrics.finite(
-        {**result.metrics, "drawn": _drawn(lenses), "audit": audited, "mining": mining, **judged}
-    )
+    beside = {"drawn": _drawn(lenses), "audit": audit_section.listed(audited), "mining": mining}
+    figures = metrics.finite({**result.metrics, **beside, **judged})
     folder = scratch.path / "report"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False)
@@ -120,7 +125,8 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
     described = card.Card(
         title=f"Model card: {config.model}",
         subtitle=f"Tested on {_population(config)}; bands {' '.join(config.bands)}.",
-        network=_committee_of(config) if model is None else _network(model),
+        network=_named(models, config),
+        members=[] if config.ensemble is None else [_network(model) for model in models],
         metrics=figures,
         splits=shares,
         gates=None if provenance is None else provenance.gates,
@@ -131,7 +137,7 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
         sections=[
             *([committee.card_section(figures["committee"])] if judged else []),
             *([mining_section.card_section(mining)] if mining else []),
-            *([audit_section.card_section(audited)] if audited else []),
+            *[audit_section.card_section(rows, name) for name, rows in audited.items()],
         ],
     )
     card.write(folder, described)
@@ -154,7 +160,7 @@ def run(  # noqa: PLR0913  (what a report is made of, by name)
         sections=[
             *([committee.page_section(figures["committee"])] if judged else []),
             *([mining_section.page_section(mining)] if mining else []),
-            *([audit_section.page_section(audited)] if audited else []),
+            *[audit_section.page_section(rows, name) for name, rows in audited.items()],
         ],
     )
     (folder / "index.html").write_text(html.render(page), encoding="utf-8")
@@ -180,6 +186,7 @@ def _committee(scores: pa.Table, test: Rows, config: ReportConfig) -> dict[str, 
         members=members,
         logits=logits,
         disagreement=None if np.isnan(apart).any() else apart,
+        probability=claimed.score,
         contaminated=_floats(known["probability_contaminated"]),
         prevalence=at,
         contaminants_times=config.ensemble.contaminants_times,
@@ -187,10 +194,10 @@ def _committee(scores: pa.Table, test: Rows, config: ReportConfig) -> dict[str, 
     return {"calibration": calibrated, "calibration_reason": reason, "committee": judged}
 
 
-def _committee_of(config: ReportConfig) -> dict[str, str]:
-    """What the run's file says of an ensemble; nothing of one network."""
+def _named(models: Sequence[TrainedModel], config: ReportConfig) -> dict[str, str]:
+    """What the one network says of itself, or the run's file of an ensemble."""
     if config.ensemble is None:
-        return {}
+        return _network(models[0]) if models else {}
     return {
         "name in the run file": config.model,
         "members": ", ".join(config.ensemble.members),
@@ -210,8 +217,13 @@ def _mining(
     """Figures of the rounds of mining, of the headline's lenses; None where there is one round."""
     if config.mined is None or earlier is None or mined is None or not earlier.num_rows:
         return None
-    last = pc.max(earlier["round"]).as_py() + 1
-    made = pa.array(np.full(scores.num_rows, last), earlier.schema.field("round").type)
+    if config.ensemble is not None:
+        last = [(config.mined.model, k) for k in (None, config.mined.rounds)]
+        place = next(j for j, member in enumerate(config.ensemble.named) if member in last)
+        own = [name for name in earlier.schema.names if name != "round"]
+        scores = committee.of_member(scores, place).select(own)
+    this = pc.max(earlier["round"]).as_py() + 1
+    made = pa.array(np.full(scores.num_rows, this), earlier.schema.field("round").type)
     own = scores.append_column(earlier.schema.field("round"), made)
     both = pa.concat_tables([earlier, own])
     whose, chosen = _headline_only(both, config)
@@ -276,6 +288,8 @@ def cautions(figures: Mapping[str, Any], result: Evaluation, config: ReportConfi
         "As a purity without a prevalence: how rare lenses are is stated, not measured.",
         *([] if figures["calibration"] else [UNCALIBRATED]),
     ]
+    if config.ensemble is not None:
+        said.append(OTHER_SKY.format(html.power(config.ensemble.prevalence)))
     if config.sky == "simulated":
         said.insert(
             0, "For any statement about the real sky: hosts, noise and look-alikes are simulated."
@@ -565,6 +579,7 @@ def _sky(top: pa.Table, pixels: PixelSource, config: ReportConfig) -> list[html.
 
 def _top(top: pa.Table, config: ReportConfig) -> Sequence[Mapping[str, Any]]:
     """The rows of the candidate table as the page prints them; ids are text."""
+    is_calibrated = top["probability"].null_count < top.num_rows
     return [
         {
             "rank": str(row["rank"]),
@@ -572,6 +587,7 @@ def _top(top: pa.Table, config: ReportConfig) -> Sequence[Mapping[str, Any]]:
             "RA, deg": f"{row['ra_deg']:.5f}",
             "Dec, deg": f"{row['dec_deg']:.5f}",
             "score (logit)": html.number(row["logit"], 4),
+            **(_claimed(row) if is_calibrated else {}),
             **{
                 f"{b}, mag": "–" if row[f"mag_{b}"] is None else f"{row[f'mag_{b}']:.2f}"
                 for b in config.bands
@@ -584,6 +600,12 @@ def _top(top: pa.Table, config: ReportConfig) -> Sequence[Mapping[str, Any]]:
         }
         for row in top.to_pylist()
     ]
+
+
+def _claimed(row: Mapping[str, Any]) -> dict[str, str]:
+    """What an ensemble says of a candidate; one network has nothing to disagree with."""
+    apart = {} if row["disagreement"] is None else {"apart": html.number(row["disagreement"], 2)}
+    return {"probability": html.share(row["probability"]), **apart}
 
 
 def _shares_of(bands: schemas.Bands) -> pa.Schema:
@@ -603,6 +625,11 @@ def _scores_of_rounds(bands: schemas.Bands) -> pa.Schema:
     return schemas.scores(bands).append(schemas.mined(bands).field("round"))
 
 
+def _audits(bands: schemas.Bands) -> pa.Schema:
+    """Rows of audits, and whose they are."""
+    return schemas.audit(bands).append(column("member", TEXT, "NAME/round=k"))
+
+
 def _ids(bands: schemas.Bands) -> pa.Schema:
     """The stamps are read by id only; this names them for the digest."""
     return pa.schema([schemas.stamps(bands).field("stamp_id")])
@@ -616,7 +643,7 @@ def _refusals(bands: schemas.Bands) -> pa.Schema:
 
 STAGE = Stage(
     name="report",
-    version=7,
+    version=8,
     run=run,
     inputs=(
         Input("scores", schemas.scores, scope="whole", sets=("val", "calib", "test")),
@@ -629,8 +656,8 @@ STAGE = Stage(
             handed_as="earlier",
         ),
         Input("mined", schemas.mined, scope="whole", rounds="earlier"),
-        Input("audit", schemas.audit, scope="whole"),
-        Input("ensemble", schemas.ensemble, scope="whole", sets=("calib", "test")),
+        Input("audit", _audits, scope="whole"),
+        Input("ensemble", schemas.ensemble, scope="whole", sets=("val", "calib", "test")),
         Input("splits", _shares_of, scope="whole"),
         Input("cutouts", _refusals, scope="whole"),
         Input("manifest", _injections, scope="whole"),
@@ -641,5 +668,5 @@ STAGE = Stage(
     ),
     output=None,
     partition="whole",
-    needs=("scratch", "pixels", "model", "provenance", "lists"),
+    needs=("scratch", "pixels", "models", "provenance", "lists"),
 )

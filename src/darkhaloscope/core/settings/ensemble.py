@@ -1,9 +1,9 @@
 """`[ensemble.NAME]`: networks whose scores are made one, and what that says as a probability."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from darkhaloscope.core.settings.base import StageConfig
 
@@ -44,6 +44,14 @@ class EnsembleConfig(StageConfig):
         return tuple(
             (m["model"], None if m["round"] is None else int(m["round"])) for m in found if m
         )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _are_names(cls, value: Any) -> Any:
+        named = value if isinstance(value, (list, tuple)) else ()
+        if not named or not all(isinstance(m, str) and MEMBER.match(m) for m in named):
+            raise ValueError('a list of models by name is wanted, such as ["small", "other@1"]')
+        return value
 
     @model_validator(mode="after")
     def _each_votes_once(self) -> Self:
