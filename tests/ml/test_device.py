@@ -260,7 +260,8 @@ def test_the_loss_of_steps_on_a_device_is_read_together_and_names_the_stamp() ->
     bad = int(batches[1].stamp_ids[5])
     batches[1].stamps[5] = torch.nan
     module._unread = [
-        loop.Step.of(batch, module.network(batch.stamps).mean().detach()) for batch in batches
+        loop.Step.of(batch, module.network(batch.stamps).mean().detach(), batch.weights.sum())
+        for batch in batches
     ]
     from darkhaloscope.core.errors import DataError
 

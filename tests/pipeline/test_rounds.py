@@ -97,8 +97,14 @@ def test_what_is_mined_reads_the_scores_of_its_round_and_scores_their_model(layo
     assert read(layout, "scores", "model", key) == ["small/round=1"]
 
 
-def test_what_has_no_round_reads_the_last_and_the_earlier_where_it_asks(layout: Layout) -> None:
-    last = read(layout, "report", "scores", "all", sets=("test",))
+def test_what_has_no_round_reads_the_last_and_the_earlier_where_it_asks(
+    layout: Layout, config: RunConfig
+) -> None:
+    assert config.report.model == "calibrated"
+    assert read(layout, "report", "scores", "all", sets=("test",)) == []  # the ensemble's instead
+    report = config.report.model_copy(update={"model": "small"})
+    of_network = Layout(config.model_copy(update={"report": report}), {}, TILES)
+    last = read(of_network, "report", "scores", "all", sets=("test",))
     assert last == ["small/round=2/set=test/tile=32-12.parquet"]
     earlier = read(layout, "report", "scores", "all", "earlier", sets=("test",))
     assert [round_of(path) for path in earlier] == [0, 1]
