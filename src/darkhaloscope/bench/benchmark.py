@@ -57,6 +57,8 @@ def main(words: Sequence[str]) -> int:
     at = Workplace(asked.out, _device(asked.device))
     if asked.verify:
         return _verify(bench, at)
+    if asked.runtimes:
+        return _runtimes(bench, at, asked)
     found = _benchmark(bench, at, asked)
     sys.stdout.write(results.table(found) + "\n")
     return 0
@@ -86,6 +88,8 @@ def _parser() -> entry.Parser:
     add("--again", default="", metavar="REASON", help="score the test set once more; is logged")
     add("--table", action="store_true", help="print the table of the result files, and end")
     add("--list", action="store_true", help="print the recipes with their cost, and end")
+    judged = "export it, quantise it, and judge both on val beside torch"
+    add("--runtimes", action="store_true", help=judged)
     add("--verify", action="store_true", help="make the set again and compare hashes and stamps")
     return parser
 
@@ -103,6 +107,8 @@ def _check(asked: argparse.Namespace) -> None:
         faults.append(f"--stamps {asked.stamps} is no training")
     if asked.again and asked.set != "test":
         faults.append("--again is for --set test alone: val may be scored as often as you like")
+    if asked.runtimes and (asked.set != "val" or asked.train_only):
+        faults.append("--runtimes judges on val: leave out --set test and --train-only")
     unknown = sorted(set(asked.recipe or ()) - set(recipes.names()))
     if unknown:
         known = ", ".join(recipes.names())
@@ -251,6 +257,19 @@ def _results(asked: argparse.Namespace, at: Workplace) -> Path:
     if asked.results is not None:
         return Path(asked.results)
     return KEPT if asked.set == "test" and KEPT.is_dir() else at.folder / "results"
+
+
+def _runtimes(bench: Definition, at: Workplace, asked: argparse.Namespace) -> int:
+    """What other runtimes and int8 do to each recipe, on val; 0."""
+    from darkhaloscope.bench.frozen import exporting
+
+    names = asked.recipe or [recipes.FIRST]
+    for one in [exporting.check(_recipe(name, asked)) for name in names]:
+        timed = one if asked.minutes is None else _timed(bench, one, asked.minutes, at)
+        made = exporting.judge(bench, fitting.trained(bench, exporting.check(timed), at), at)
+        log.info("%s: %s", one.name, exporting.write(_results(asked, at), made))
+        sys.stdout.write(exporting.table(made) + "\n")
+    return 0
 
 
 def _verify(bench: Definition, at: Workplace) -> int:

@@ -19,7 +19,7 @@ from darkhaloscope.data.pixels import crop
 from darkhaloscope.evaluate import compare
 from darkhaloscope.evaluate.intervals import Draws
 from darkhaloscope.evaluate.metrics import FPRS, Plan
-from darkhaloscope.evaluate.rows import rows
+from darkhaloscope.evaluate.rows import Rows, rows
 from darkhaloscope.ml import saved
 from darkhaloscope.ml.exported import EXTRA, PIXELS, SKY_MEDIAN
 from darkhaloscope.ml.runtimes import Values, missing, of_onnxruntime
@@ -27,6 +27,7 @@ from darkhaloscope.ml.runtimes import Values, missing, of_onnxruntime
 MOST_LOST = 0.005  # of completeness
 QUANTISED = ["Conv", "Relu", "Add", "MaxPool"]
 BATCH_ROWS = 64
+METHOD = "QDQ, unsigned activations by their extremes, signed weights by output channel"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,10 +186,10 @@ def quantise_if_accepted(
     try:
         quantise(path, tried, calibration)
         before, after = (_scores(file, judged) for file in (path, tried))
-        verdict = accept(before, after, is_lens, sky_weight, kind=kind, fpr=fpr)
-        if verdict.is_accepted:
+        made = accept(before, after, is_lens, sky_weight, kind=kind, fpr=fpr)
+        if made.is_accepted:
             tried.replace(into)
-        return verdict
+        return made
     finally:
         tried.unlink(missing_ok=True)
 
@@ -222,8 +223,6 @@ def accept(
         ConfigError: `fpr` is none that is evaluated.
         DataError: the scores cannot be evaluated.
     """
-    if fpr not in FPRS:
-        raise ConfigError(f"fpr is one of {', '.join(f'{x:g}' for x in FPRS)}; got {fpr:g}")
     if kind is None and sky_weight is not None:
         kind = np.where(is_lens, "lens", [f"weight {w:.9g}" for w in np.asarray(sky_weight)])
     weight = None if sky_weight is None else np.asarray(sky_weight, np.float64)
@@ -231,13 +230,33 @@ def accept(
         rows(score=np.asarray(s, np.float64), is_lens=is_lens, sky_weight=weight, kind=kind)
         for s in (float_scores, int8_scores)
     )
+    return verdict(first, second, fpr=fpr)
+
+
+def verdict(
+    float_rows: Rows, other_rows: Rows, *, fpr: float = 1e-3, what: str = "int8"
+) -> Verdict:
+    """As `accept`, of the rows of an evaluation, which know galaxies and sources.
+
+    Args:
+        float_rows: With logits in float32.
+        other_rows: The same stamps with the logits to be judged.
+        fpr: As for `accept`.
+        what: Made the latter, for the text.
+
+    Raises:
+        ConfigError: `fpr` is none that is evaluated.
+        DataError: the rows are not the same stamps.
+    """
+    if fpr not in FPRS:
+        raise ConfigError(f"fpr is one of {', '.join(f'{x:g}' for x in FPRS)}; got {fpr:g}")
     plan = Plan(Draws(seed=0), "sim", "", (), {}, {})
-    made = compare.compare(first, second, plan)
+    made = compare.compare(float_rows, other_rows, plan)
     found = next(entry for entry in made["tpr_at_fpr"] if entry["at"] == fpr)
     n_lenses, n_negatives = made["n_lenses"], made["n_negatives"]
     counted = f"{n_lenses:,} lenses and {n_negatives:,} negatives"
     if found["difference"] is None:
-        text = f"int8 refused: FPR {fpr:g} is not resolvable with {counted}; {found['note']}"
+        text = f"{what} refused: FPR {fpr:g} is not resolvable with {counted}; {found['note']}"
         none = (None, None, None, None, None)
         return Verdict(fpr, *none, n_lenses, n_negatives, is_accepted=False, text=text)
     before, after = found["first"]["value"], found["second"]["value"]
@@ -245,7 +264,7 @@ def accept(
     is_accepted = high <= MOST_LOST
     said = "accepted" if is_accepted else "refused"
     text = (
-        f"int8 {said}: completeness at FPR {fpr:g} goes from {100 * before:.2f} to "
+        f"{what} {said}: completeness at FPR {fpr:g} goes from {100 * before:.2f} to "
         f"{100 * after:.2f} %, a fall of {100 * fall:.2f} points (95 % {100 * low:.2f} to "
         f"{100 * high:.2f}, paired, {counted}); the upper end may be {100 * MOST_LOST:g} at most"
     )
